@@ -1,0 +1,40 @@
+"""Bounded object pools with small local caches over a locked central pool, on real OS threads."""
+
+import gc as _gc
+from pathlib import Path as _Path
+
+from deferpool._sched import Sched, default as _default, on_collection as _on_collection
+from deferpool.records import Record, RecordPool
+
+__all__ = ["Record", "RecordPool", "Sched", "clearpools", "get_include", "procresize", "procs", "stats"]
+
+
+def procs() -> int:
+    """The number of Ps of the runtime. Thread-safe."""
+    return _default().procs
+
+
+def procresize(n: int) -> int:
+    """Changes the number of Ps of the runtime to n while threads work, and returns the number before.
+
+    See Sched.procresize for the errors. Thread-safe.
+    """
+    return _default().procresize(n)
+
+
+def clearpools() -> None:
+    """Gives every item of the central pools back to its allocator; local caches stay. Thread-safe."""
+    _default().clearpools()
+
+
+def stats() -> dict:
+    """What the runtime is doing: mode, Ps, and the figures of every pool. See Sched.stats. Thread-safe."""
+    return _default().stats()
+
+
+def get_include() -> str:
+    """The folder of platform.h, for builds that do not find it through Cython's own dependencies."""
+    return str(_Path(__file__).parent)
+
+
+_gc.callbacks.append(_on_collection)

@@ -1,0 +1,66 @@
+# One pool: local caches on the Ps, over a central pool, over the allocator of the face above.
+#
+# A face only ever calls get(class) and put(item, class). Their fast path is one section, inlined; all else is
+# out of line in _pool.pyx. Keeps local-bound (push and pushn look at the count inside the section), reuse
+# (make is the last resort) and one-owner. Generic over void*: what an item is, only the face knows.
+from libc.stdint cimport uint32_t, uint64_t
+
+from deferpool._central cimport Central
+from deferpool._platform cimport DONE, SchedState, alloc_fn, likely, release_fn, section_pop, section_push
+from deferpool._sched cimport Member, Sched
+
+# What the engine asks of a face; called with no lock and no P held. make may fail with NULL, drop cannot fail.
+cdef struct FaceOps:
+    void* (*make)(void* face, uint32_t cls) noexcept nogil
+    void (*drop)(void* face, void* item, uint32_t cls) noexcept nogil
+    void* face
+
+cdef struct Pool:
+    SchedState* sched                   # this line: read on every call, written only at creation
+    void** caches                       # of each P: its local caches, class by class
+    size_t stride                       # bytes from one class's cache to the next
+    uint32_t cap
+    uint32_t classes
+    FaceOps ops
+    alloc_fn alloc                      # memory for caches and batches
+    release_fn release
+    void* arg
+    Central central
+    Member member
+    uint64_t peak                       # most items seen cached
+    uint64_t bypass_gets                # atomic; calls past the last class
+    uint64_t bypass_puts
+
+# What the Ps and the central pool publish, added up: each part within its own bound.
+cdef struct Look:
+    uint64_t local, central
+    uint32_t fullest                    # the longest local cache
+
+cdef void* get_slow(Pool* pool, uint32_t cls) noexcept nogil
+cdef void put_slow(Pool* pool, void* item, uint32_t cls) noexcept nogil
+cdef void look(Pool* pool, Look* seen) noexcept nogil
+
+
+cdef inline void* get(Pool* pool, uint32_t cls) noexcept nogil:
+    """An item of the class: from the P's local cache, else from the central pool, else new. NULL: no memory."""
+    cdef void* item
+    if likely(section_pop(pool.sched, pool.caches, cls * pool.stride, &item) == DONE):
+        return item
+    return get_slow(pool, cls)
+
+
+cdef inline void put(Pool* pool, void* item, uint32_t cls) noexcept nogil:
+    """Gives an item back: to the P's local cache, else to the central pool, else to the allocator. Cannot fail."""
+    if likely(section_push(pool.sched, pool.caches, cls * pool.stride, pool.cap, item) == DONE):
+        return
+    put_slow(pool, item, cls)
+
+
+cdef class ItemPool:
+    """Base of the faces: opens, watches, clears and closes one pool."""
+    cdef Pool pool
+    cdef Sched owner
+    cdef object __weakref__
+    cdef int open(self, Sched sched, uint32_t classes, cap, limit, FaceOps ops,
+                  alloc_fn alloc, release_fn release, void* arg) except -1
+    cdef void shut(self) noexcept

@@ -1,0 +1,543 @@
+"""One pool, below its inlined fast path: the primitives in either mode, refill and spill, and the slow paths.
+
+refill and spill run outside any section: a thread that waits for a lock, allocates or walks items holds no P.
+Between two primitives it may have moved to another P, so each looks for itself whether the cache fits.
+"""
+import os
+from operator import index
+
+from libc.stdint cimport UINT64_MAX, int64_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free
+
+from deferpool._central cimport (
+    Batch, Central, Stripe, Tally, close_central, give_back, hold_central, note, open_central, put_one, reserve,
+    stripe_of, take_empty, take_full, take_one, trim_central, unhold_central,
+)
+from deferpool._platform cimport (
+    DONE, LINE, MAX_CAP, MAX_PROCS, NO_P, ONE_POP, UNFIT, Cache, P, SchedState, add64, alloc_fn, area_of, cas64,
+    count_of, line_alloc, line_free, load32, load64, lock, number_hint, pops_of, release_fn, section_pop, section_popn,
+    section_push, section_pushn, store32, store64, unlock,
+)
+from deferpool._sched cimport Member, Registry, Sched, acquirep, default_sched, link, releasep, remember, start, stop, unlink
+
+cdef extern from "platform.h" nogil:
+    uint32_t last_p "dp_last_p"         # of this thread, portable mode: where it looks for a P first
+
+
+# ---- the four primitives, in either mode ----------------------------------------------------------------
+#
+# DONE, UNFIT (empty, full or no room) or NO_P. Portable: the same between acquirep and releasep; the store of
+# `word` is the commit there too, for those who read the counts meanwhile.
+
+cdef inline Cache* cache_of(Pool* pool, uint32_t p, uint32_t cls) noexcept nogil:
+    return <Cache*>(<char*>pool.caches[p] + cls * pool.stride)
+
+
+cdef inline int pop(Pool* pool, uint32_t cls, void** item) noexcept nogil:
+    cdef int status = section_pop(pool.sched, pool.caches, cls * pool.stride, item)
+    cdef uint32_t number, n
+    cdef P* p
+    cdef Cache* cache
+    if status != NO_P or area_of(pool.sched):
+        return status
+    p = acquirep(pool.sched, &last_p, &number)
+    if p == NULL:
+        return NO_P
+    cache = cache_of(pool, number, cls)
+    n = count_of(cache.word)
+    if n:
+        item[0] = cache.slots[n - 1]
+        store64(&cache.word, cache.word + ONE_POP)
+        status = DONE
+    else:
+        status = UNFIT
+    releasep(p)
+    return status
+
+
+cdef inline int push(Pool* pool, uint32_t cls, void* item) noexcept nogil:
+    cdef int status = section_push(pool.sched, pool.caches, cls * pool.stride, pool.cap, item)
+    cdef uint32_t number, n
+    cdef P* p
+    cdef Cache* cache
+    if status != NO_P or area_of(pool.sched):
+        return status
+    p = acquirep(pool.sched, &last_p, &number)
+    if p == NULL:
+        return NO_P
+    cache = cache_of(pool, number, cls)
+    n = count_of(cache.word)
+    if n < pool.cap:
+        cache.slots[n] = item
+        store64(&cache.word, cache.word + 1)
+        status = DONE
+    else:
+        status = UNFIT
+    releasep(p)
+    return status
+
+
+cdef inline int popn(Pool* pool, uint32_t cls, uint32_t n, void** items) noexcept nogil:
+    cdef int status = section_popn(pool.sched, pool.caches, cls * pool.stride, pool.cap, n, items)
+    cdef uint32_t number
+    cdef P* p
+    cdef Cache* cache
+    if status != NO_P or area_of(pool.sched):
+        return status
+    p = acquirep(pool.sched, &last_p, &number)
+    if p == NULL:
+        return NO_P
+    cache = cache_of(pool, number, cls)
+    status = UNFIT
+    if count_of(cache.word) == pool.cap:
+        take_top(cache, n, items)
+        status = DONE
+    releasep(p)
+    return status
+
+
+cdef inline int pushn(Pool* pool, uint32_t cls, uint32_t n, void** items) noexcept nogil:
+    cdef int status = section_pushn(pool.sched, pool.caches, cls * pool.stride, pool.cap, n, items)
+    cdef uint32_t number, have, i
+    cdef P* p
+    cdef Cache* cache
+    if status != NO_P or area_of(pool.sched):
+        return status
+    p = acquirep(pool.sched, &last_p, &number)
+    if p == NULL:
+        return NO_P
+    cache = cache_of(pool, number, cls)
+    have = count_of(cache.word)
+    status = UNFIT
+    if have + n <= pool.cap:
+        for i in range(n):
+            cache.slots[have + i] = items[i]
+        store64(&cache.word, cache.word + n)
+        status = DONE
+    releasep(p)
+    return status
+
+
+cdef inline void take_top(Cache* cache, uint32_t n, void** items) noexcept nogil:
+    """The newest n, oldest first, by whoever owns the P."""
+    cdef uint32_t rest = count_of(cache.word) - n, i
+    for i in range(n):
+        items[i] = cache.slots[rest + i]
+    store64(&cache.word, cache.word - n)
+
+
+cdef inline uint32_t home_of(Pool* pool) noexcept nogil:
+    """Which stripe this thread visits first: that of its P, or of the P it had."""
+    return number_hint(pool.sched) if area_of(pool.sched) else last_p - 1
+
+
+# ---- to and from the allocator ----------------------------------------------------------------------------
+
+cdef void* make(Pool* pool, uint32_t cls, uint32_t home) noexcept nogil:
+    cdef void* item = pool.ops.make(pool.ops.face, cls)
+    if item != NULL:
+        add64(&stripe_of(&pool.central, cls, home).created, 1)
+    return item
+
+
+cdef void drop(Pool* pool, uint32_t cls, uint32_t home, void* item, bint past_limit) noexcept nogil:
+    cdef Stripe* stripe = stripe_of(&pool.central, cls, home)
+    pool.ops.drop(pool.ops.face, item, cls)
+    add64(&stripe.destroyed, 1)
+    if past_limit:
+        add64(&stripe.dropped, 1)
+
+
+cdef void drop_past(Pool* pool, uint32_t cls, uint32_t home, Batch* batch, uint64_t kept) noexcept nogil:
+    """Cuts a batch in hand down to its first `kept` items, the oldest, and drops the others."""
+    while batch.n > kept:
+        batch.n -= 1
+        drop(pool, cls, home, batch.items[batch.n], True)
+
+
+# ---- refill and spill -------------------------------------------------------------------------------------
+
+cdef void* refill(Pool* pool, uint32_t cls) noexcept nogil:
+    """For an empty local cache: one item of a central batch to the caller, the others onto the P. Else a new item."""
+    cdef uint32_t home = home_of(pool)
+    cdef Tally tally = Tally(gets=1, puts=0, refills=1, pushed=0, spills=0, popped=0)
+    cdef void* item
+    cdef Batch* batch = take_full(&pool.central, cls, home)
+    if batch == NULL:
+        return make(pool, cls, home)
+    batch.n -= 1
+    item = batch.items[batch.n]
+    if batch.n:
+        if pushn(pool, cls, <uint32_t>batch.n, batch.items) == DONE:
+            tally.pushed = batch.n
+            batch.n = 0
+        else:
+            drop_past(pool, cls, home, batch, reserve(&pool.central, batch.n))
+    give_back(&pool.central, cls, home, batch, &tally)
+    return item
+
+
+cdef bint spill(Pool* pool, uint32_t cls) noexcept nogil:
+    """For a full local cache: its newer half to the central pool. False when there is no memory for a batch."""
+    cdef uint32_t home = home_of(pool)
+    cdef Tally tally = Tally(gets=0, puts=0, refills=0, pushed=0, spills=0, popped=0)
+    cdef Batch* batch = take_empty(&pool.central, cls, home)
+    if batch == NULL:
+        return False
+    if popn(pool, cls, pool.cap // 2, batch.items) == DONE:
+        batch.n = pool.cap // 2
+        tally.spills = 1
+        tally.popped = batch.n
+        drop_past(pool, cls, home, batch, reserve(&pool.central, batch.n))
+    give_back(&pool.central, cls, home, batch, &tally)
+    if tally.spills and load64(&pool.central.held) >= load64(&pool.central.peak_held):
+        note_peak(pool)
+    return True
+
+
+# ---- the slow paths ---------------------------------------------------------------------------------------
+
+cdef void* get_slow(Pool* pool, uint32_t cls) noexcept nogil:
+    cdef void* item = NULL
+    cdef int status = pop(pool, cls, &item)
+    if status == UNFIT:
+        return refill(pool, cls)
+    if status == NO_P:
+        item = take_one(&pool.central, cls, home_of(pool))
+        if item == NULL:
+            item = make(pool, cls, home_of(pool))
+    return item
+
+
+cdef void put_slow(Pool* pool, void* item, uint32_t cls) noexcept nogil:
+    cdef uint32_t home, tries
+    cdef int status
+    cdef Tally tally = Tally(gets=0, puts=1, refills=0, pushed=0, spills=0, popped=0)
+    for tries in range(3):              # each spill may have emptied another P than the one we push to next
+        status = push(pool, cls, item)
+        if status == DONE:
+            return
+        if status == NO_P or not spill(pool, cls):
+            break
+    home = home_of(pool)
+    if not put_one(&pool.central, cls, home, item, &tally):
+        note(&pool.central, cls, home, &tally)
+        drop(pool, cls, home, item, True)
+
+
+# ---- looking, without stopping anybody ----------------------------------------------------------------------
+
+cdef void look(Pool* pool, Look* seen) noexcept nogil:
+    cdef uint32_t i, cls, n
+    seen.local = 0
+    seen.fullest = 0
+    for i in range(load32(&pool.member.equipped)):
+        for cls in range(pool.classes):
+            n = count_of(load64(&cache_of(pool, i, cls).word))
+            seen.local += n
+            if n > seen.fullest:
+                seen.fullest = n
+    seen.central = load64(&pool.central.held)
+
+
+cdef uint64_t note_peak(Pool* pool) noexcept nogil:
+    """Raises the peak to what is cached now, and returns that."""
+    cdef Look seen
+    cdef uint64_t cached, peak
+    look(pool, &seen)
+    cached = seen.local + seen.central
+    while True:
+        peak = load64(&pool.peak)
+        if cached <= peak or cas64(&pool.peak, peak, cached):
+            return cached
+
+
+# ---- taking items from a P that is not ours ------------------------------------------------------------------
+
+cdef enum: HAND = 256                   # at most this many pointers at a time, and never more than a batch
+
+cdef int take_from(Pool* pool, Registry* registry, uint32_t p, uint32_t cls, bint retired_only, void** hand) noexcept nogil:
+    """Up to half a cache of a stopped or retired P, into `hand`: how many, or less than 0, an error number."""
+    cdef uint32_t n = 0
+    cdef int error = 0
+    cdef bint active
+    cdef Cache* cache = cache_of(pool, p, cls)
+    lock(&registry.lock)
+    active = p < registry.state.procs
+    if not (active and retired_only):
+        if active:
+            error = stop(registry, p, p + 1)
+        if not error:
+            n = min(count_of(cache.word), pool.cap // 2, <uint32_t>HAND)
+            take_top(cache, n, hand)
+            if active:
+                start(registry, p, p + 1)
+    unlock(&registry.lock)
+    return -error if error else <int>n
+
+
+cdef int drain(Pool* pool, Registry* registry, uint32_t p, uint32_t cls, bint retired_only, bint keep) noexcept nogil:
+    """Empties one local cache, into the central pool (keep) or to the allocator. 0 or an error number."""
+    cdef void* hand[HAND]
+    cdef Tally tally = Tally(gets=0, puts=0, refills=0, pushed=0, spills=0, popped=1)
+    cdef int n, i
+    cdef uint32_t visits
+    for visits in range(pool.cap // min(pool.cap // 2, <uint32_t>HAND) + 1):     # a busy P refills: do not chase it
+        n = take_from(pool, registry, p, cls, retired_only, hand)
+        if n <= 0:
+            return -n
+        for i in range(n):
+            if not keep:
+                note(&pool.central, cls, p, &tally)
+                drop(pool, cls, p, hand[i], False)
+            elif not put_one(&pool.central, cls, p, hand[i], &tally):
+                note(&pool.central, cls, p, &tally)
+                drop(pool, cls, p, hand[i], True)
+    return 0
+
+
+cdef void clear_central(Pool* pool) noexcept nogil:
+    """Takes out what the central pool holds, batch by batch, and gives it to the allocator."""
+    cdef Central* c = &pool.central
+    cdef uint64_t most = load64(&c.held) + 1
+    cdef uint32_t cls
+    cdef Batch* batch
+    for cls in range(pool.classes):
+        while most:                     # others may put meanwhile: do not chase them for ever
+            batch = take_full(c, cls, 0)
+            if batch == NULL:
+                break
+            while batch.n:
+                batch.n -= 1
+                drop(pool, cls, 0, batch.items[batch.n], False)
+                most -= most > 0
+            c.release(c.arg, batch)
+    trim_central(c)
+
+
+# ---- memory and fork ----------------------------------------------------------------------------------------
+
+cdef void* plain_alloc(void* arg, size_t size) noexcept nogil:
+    return calloc(1, size)
+
+cdef void plain_release(void* arg, void* memory) noexcept nogil:
+    free(memory)
+
+
+cdef bint equip(Pool* pool, Registry* registry, uint32_t procs) noexcept nogil:
+    """Gives every P below procs its local caches. False when there is no memory; what is there stays."""
+    cdef uint32_t have
+    cdef void* memory
+    while True:
+        have = load32(&pool.member.equipped)
+        if have >= procs:
+            return True
+        memory = line_alloc(pool.alloc, pool.arg, pool.classes * pool.stride)
+        if memory == NULL:
+            return False
+        lock(&registry.lock)
+        if pool.member.equipped == have:
+            pool.caches[have] = memory
+            store32(&pool.member.equipped, have + 1)
+            memory = NULL
+        unlock(&registry.lock)
+        line_free(pool.release, pool.arg, memory)       # NULL, unless another thread was faster
+
+
+cdef inline Pool* pool_of(Member* member) noexcept nogil:
+    return <Pool*>(<char*>member - <size_t>&(<Pool*>NULL).member)
+
+cdef void hold(Member* member) noexcept nogil:
+    hold_central(&pool_of(member).central)
+
+cdef void unhold(Member* member) noexcept nogil:
+    unhold_central(&pool_of(member).central)
+
+
+# ---- what all faces share -------------------------------------------------------------------------------------
+
+cdef uint32_t stripes_for(Registry* registry):
+    cdef uint32_t n = 1
+    while n < min(registry.cpus, 16u):
+        n *= 2
+    return n
+
+
+cdef class ItemPool:
+    """One pool of items. Not made by itself: see RecordPool."""
+
+    cdef int open(self, Sched sched, uint32_t classes, cap, limit, FaceOps ops,
+                  alloc_fn alloc, release_fn release, void* arg) except -1:
+        cdef Pool* pool = &self.pool
+        cdef uint64_t bound_limit = UINT64_MAX
+        cdef Registry* registry
+        cap = index(cap)
+        if cap < 2 or cap > MAX_CAP or cap % 2:
+            raise ValueError(f"cap must be even and from 2 to {MAX_CAP}, not {cap}")
+        if limit is not None:
+            limit = index(limit)
+            if not 0 <= limit < 2**63:
+                raise ValueError(f"limit must be None or from 0 to 2**63 - 1, not {limit}")
+            bound_limit = limit
+        self.owner = sched if sched is not None else default_sched()
+        registry = self.owner.registry
+        pool.sched = &registry.state
+        pool.cap = cap
+        pool.classes = classes
+        pool.stride = (sizeof(uint64_t) + pool.cap * sizeof(void*) + LINE - 1) // LINE * LINE
+        pool.ops = ops
+        pool.alloc = alloc if alloc != NULL else plain_alloc
+        pool.release = release if release != NULL else plain_release
+        pool.arg = arg
+        pool.member.hold = hold
+        pool.member.unhold = unhold
+        pool.caches = <void**>calloc(MAX_PROCS, sizeof(void*))
+        if pool.caches == NULL or not open_central(&pool.central, classes, stripes_for(registry), pool.cap // 2,
+                                                   bound_limit, pool.alloc, pool.release, arg):
+            raise MemoryError("no memory for a pool")
+        while True:
+            self._equip(self.owner.procs)
+            if link(registry, &pool.member):
+                break
+        remember(self.owner.pools, self)
+        return 0
+
+    cdef void shut(self) noexcept:
+        """Gives everything cached back to the allocator. Nobody else uses the pool any more."""
+        cdef Pool* pool = &self.pool
+        cdef Registry* registry = self.owner.registry if self.owner is not None else NULL
+        cdef uint32_t i, cls, n
+        cdef Cache* cache
+        with nogil:
+            if pool.member.link != NULL:
+                unlink(registry, &pool.member)
+                pool.member.link = NULL
+            if pool.central.stripes != NULL:
+                for i in range(pool.member.equipped):
+                    for cls in range(pool.classes):
+                        cache = cache_of(pool, i, cls)
+                        for n in range(count_of(cache.word)):
+                            drop(pool, cls, 0, cache.slots[n], False)
+                clear_central(pool)
+                close_central(&pool.central)
+            for i in range(pool.member.equipped):
+                line_free(pool.release, pool.arg, pool.caches[i])
+            pool.member.equipped = 0
+            free(pool.caches)
+            pool.caches = NULL
+
+    def _equip(self, uint32_t procs):
+        """For Sched: local caches for this many Ps."""
+        cdef Registry* registry = self.owner.registry
+        cdef bint done
+        with nogil:
+            done = equip(&self.pool, registry, procs)
+        if not done:
+            raise MemoryError(f"no memory for the local caches of {procs} Ps")
+
+    def _drain_retired(self):
+        """For Sched: what removed Ps hold goes to the central pool, and past the limit to the allocator."""
+        cdef Pool* pool = &self.pool
+        cdef Registry* registry = self.owner.registry
+        cdef uint32_t p, cls
+        with nogil:
+            for p in range(load32(&pool.sched.procs), load32(&pool.member.equipped)):
+                for cls in range(pool.classes):
+                    drain(pool, registry, p, cls, True, True)
+
+    def _clear_central(self):
+        """For Sched: what clearpools does to one pool."""
+        with nogil:
+            clear_central(&self.pool)
+
+    def clear(self):
+        """Gives every cached item back to the allocator: those of the central pool and of all local caches.
+
+        Other threads may go on meanwhile; what they give back during the call may stay. OSError when the kernel
+        refuses to stop a P. Thread-safe.
+        """
+        cdef Pool* pool = &self.pool
+        cdef Registry* registry = self.owner.registry
+        cdef uint32_t p, cls
+        cdef int error = 0
+        with nogil:
+            for p in range(load32(&pool.member.equipped)):
+                for cls in range(pool.classes):
+                    if not error:
+                        error = drain(pool, registry, p, cls, False, False)
+            clear_central(pool)
+        if error:
+            raise OSError(error, f"a P could not be stopped: {os.strerror(error)}")
+
+    @property
+    def sched(self):
+        """The Sched whose Ps hold the local caches."""
+        return self.owner
+
+    @property
+    def cap(self):
+        """Most items in one local cache: of one class on one P."""
+        return self.pool.cap
+
+    @property
+    def limit(self):
+        """Most items in the central pool, all classes together; None for no limit."""
+        return None if self.pool.central.limit == UINT64_MAX else self.pool.central.limit
+
+    @property
+    def bound(self):
+        """Most items that can ever be cached: procs * classes * cap + limit. None without a limit."""
+        return self._bound(self.owner.procs)
+
+    def _bound(self, procs):
+        limit = self.limit
+        return None if limit is None else procs * self.pool.classes * self.pool.cap + limit
+
+    def stats(self):
+        """The pool's figures: a dict. Never blocks or slows anybody, and so is no snapshot.
+
+        Keys, in items: `created` and `destroyed` (by the allocator), `live` (out with callers), `cached` (local
+        and central together), `central`, `bypassed` (gets past the last class; included in the others), `gets`,
+        `puts`, `dropped` (sent to the allocator because of the limit), `peak_cached` (most seen at transfers and
+        reads), `bound` (None without a limit); in transfers: `refills`, `spills`; and `per_p`: for each P the
+        cached count of each class. Each part is within its own bound, so their sum is within `bound`; at rest
+        created = live + cached + destroyed. Thread-safe.
+        """
+        cdef Pool* pool = &self.pool
+        cdef uint32_t i, cls, equipped = load32(&pool.member.equipped), procs = load32(&pool.sched.procs)
+        cdef uint64_t word, pops = 0, local = 0, created = 0, destroyed = 0, dropped = 0
+        cdef uint64_t gets = 0, puts = 0, refills = 0, pushed = 0, spills = 0, popped = 0
+        cdef uint64_t bypass_puts = load64(&pool.bypass_puts), bypass_gets = load64(&pool.bypass_gets)
+        cdef Stripe* stripe
+        note_peak(pool)
+        per_p = []
+        for i in range(equipped):
+            counts = []
+            for cls in range(pool.classes):
+                word = load64(&cache_of(pool, i, cls).word)
+                counts.append(count_of(word))
+                local += count_of(word)
+                pops += pops_of(word)
+            if i < procs:
+                per_p.append(counts)
+        for i in range(pool.classes * (pool.central.mask + 1)):
+            stripe = &pool.central.stripes[i]
+            gets += load64(&stripe.tally.gets)
+            puts += load64(&stripe.tally.puts)
+            refills += load64(&stripe.tally.refills)
+            pushed += load64(&stripe.tally.pushed)
+            spills += load64(&stripe.tally.spills)
+            popped += load64(&stripe.tally.popped)
+            created += load64(&stripe.created)
+            destroyed += load64(&stripe.destroyed)
+            dropped += load64(&stripe.dropped)
+        # a local cache: count = pushes + pushed - pops - popped; every new item answers one get
+        gets += pops + created + bypass_gets
+        puts += local + pops + popped - pushed + bypass_puts
+        central = load64(&pool.central.held)
+        return {
+            "created": created + bypass_gets, "destroyed": destroyed + bypass_puts,
+            "live": max(0, <int64_t>(gets - puts)), "cached": local + central, "central": central,
+            "bypassed": bypass_gets, "gets": gets, "puts": puts, "refills": refills, "spills": spills,
+            "dropped": dropped, "peak_cached": load64(&pool.peak), "bound": self._bound(procs), "per_p": per_p,
+        }

@@ -1,0 +1,69 @@
+# Sched: which M may touch which P's local caches now.
+#
+# It owns the Ps, their number, the mode (sections or portable) and the registry of pools. Keeps the
+# invariants resize and fork. Lock order: list of Scheds (fork only), registry, Ps, and then the pools' own.
+from libc.stdint cimport uint32_t, uint64_t
+
+from deferpool._platform cimport FREE, HELD, P, SchedState, area_of, add64, cas32, load32, store32
+
+# A pool as its Sched knows it. Linked, and `equipped` written, under the registry lock.
+cdef struct Member:
+    Member* next
+    Member** link                               # what points at this one
+    uint32_t equipped                           # Ps below this have caches of the pool
+    void (*hold)(Member*) noexcept nogil        # a fork begins: take every central lock
+    void (*unhold)(Member*) noexcept nogil      # and give them back
+
+cdef struct Registry:
+    SchedState state                            # first: what sections and portable takes read
+    uint32_t lock                               # guards all below, and every change of state
+    uint32_t cpus                               # fewer Ps than this need portable mode
+    bint sections                               # whether this Sched may use sections at all
+    Member* members
+    Registry* next                              # all Scheds of the process, under registries_lock
+
+
+cdef class Sched:
+    cdef Registry* registry
+    cdef readonly bint clear_on_gc
+    cdef dict pools                             # serial number: weak reference; the Python side of the registry
+    cdef object __weakref__
+    cdef list live_pools(self)
+
+cdef Sched default_sched()
+cdef void remember(dict register, thing) except *
+
+# For pools: link and unlink a member. link fails, and changes nothing, when caches are missing.
+cdef bint link(Registry* registry, Member* member) noexcept nogil
+cdef void unlink(Registry* registry, Member* member) noexcept nogil
+
+# Take one P from its CPU or its thread, and give it back. 0 or an error number; under the registry lock.
+cdef int stop(Registry* registry, uint32_t first, uint32_t last) noexcept nogil
+cdef void start(Registry* registry, uint32_t first, uint32_t last) noexcept nogil
+
+
+cdef inline P* acquirep(SchedState* state, uint32_t* last, uint32_t* number) noexcept nogil:
+    """Portable mode: a P of one's own until releasep, or NULL. Tries a few and never waits.
+
+    `last` is the thread's own note of where it was, plus one; 0 in a new thread.
+    """
+    cdef uint32_t procs = load32(&state.procs), tries, i
+    cdef P* p
+    if last[0] == 0:
+        last[0] = 1 + <uint32_t>add64(&state.hints, 1)
+    i = (last[0] - 1) % procs
+    for tries in range(min(procs, 4u)):
+        p = &state.ps[i]
+        if load32(&p.holder) == FREE and cas32(&p.holder, FREE, HELD):
+            if load32(&p.stop):
+                last[0] = i + 1
+                number[0] = i
+                return p
+            store32(&p.holder, FREE)             # sections have it again: the mode has changed
+            return NULL
+        i = i + 1 if i + 1 < procs else 0
+    return NULL
+
+
+cdef inline void releasep(P* p) noexcept nogil:
+    store32(&p.holder, FREE)

@@ -1,0 +1,381 @@
+"""Sched: the Ps, their number, their mode, and the registry of pools.
+
+Nothing here knows what a pool holds. A stop is the one way to touch a P from outside, and its order is the
+whole point: take `holder`, set `stop`, let the barrier send open sections back to their start; only then does
+the P belong to the stopper. `holder` is given back last.
+
+While the registry is locked no memory is allocated, no Python code runs and the GIL is neither taken nor left.
+"""
+import os
+import sys
+import sysconfig
+import time
+import weakref
+from itertools import count
+from operator import index
+
+from libc.stdlib cimport calloc, free
+from libc.stdint cimport intptr_t, uint32_t, uint64_t
+
+from deferpool._platform cimport (
+    DONE, FREE, HELD, LINE, MAX_PROCS, NO_P, RETIRED, P, alloc_fn, release_fn, area_of, atfork, barrier,
+    barrier_register, cas32, find_sections, line_alloc, line_free, load32, load64, lock, set_area, store32,
+    unlock, wait,
+)
+
+
+# ---- memory of the Ps ---------------------------------------------------------------------------------
+
+cdef void* plain_alloc(void* arg, size_t size) noexcept nogil:
+    return calloc(1, size)
+
+cdef void plain_free(void* arg, void* memory) noexcept nogil:
+    free(memory)
+
+
+# ---- what the kernel offers, asked once ---------------------------------------------------------------
+
+cdef intptr_t AREA = 0, NUMBER = 0
+cdef bint COMPACT = False               # P numbers are mm_cid: below the CPUs this process may use
+cdef bint SECTIONS = find_sections(&AREA, &NUMBER, &COMPACT)
+
+def _usable_cpus():
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:
+        return os.cpu_count() or 1
+
+def _highest_cpus():
+    """How many CPU numbers there can be: what P numbers are below where the kernel has no mm_cid."""
+    return max(os.sysconf("SC_NPROCESSORS_CONF"), _usable_cpus())
+
+
+# ---- stop and start -----------------------------------------------------------------------------------
+
+cdef void take_holder(P* p) noexcept nogil:
+    cdef uint32_t turns = 0
+    while not cas32(&p.holder, FREE, HELD):
+        wait(&turns)
+
+
+cdef int stop(Registry* registry, uint32_t first, uint32_t last) noexcept nogil:
+    cdef uint32_t i
+    cdef int error
+    cdef P* ps = registry.state.ps
+    for i in range(first, last):
+        take_holder(&ps[i])
+    if not area_of(&registry.state):
+        return 0                        # portable: `stop` is set already, and the holder owns the P
+    for i in range(first, last):
+        store32(&ps[i].stop, 1)
+    error = barrier()
+    if error:
+        start(registry, first, last)
+    return error
+
+
+cdef void start(Registry* registry, uint32_t first, uint32_t last) noexcept nogil:
+    cdef uint32_t i
+    for i in range(first, last):
+        if area_of(&registry.state):
+            store32(&registry.state.ps[i].stop, 0)
+        store32(&registry.state.ps[i].holder, FREE)
+
+
+# ---- the registry -------------------------------------------------------------------------------------
+
+cdef bint link(Registry* registry, Member* member) noexcept nogil:
+    lock(&registry.lock)
+    cdef bint ready = member.equipped >= registry.state.procs
+    if ready:
+        member.next = registry.members
+        if member.next != NULL:
+            member.next.link = &member.next
+        member.link = &registry.members
+        registry.members = member
+    unlock(&registry.lock)
+    return ready
+
+
+cdef void unlink(Registry* registry, Member* member) noexcept nogil:
+    lock(&registry.lock)
+    member.link[0] = member.next
+    if member.next != NULL:
+        member.next.link = member.link
+    unlock(&registry.lock)
+
+
+cdef int RETRY = -1
+
+cdef int resize(Registry* registry, uint32_t n) noexcept nogil:
+    """Makes Ps 0 to n-1 the ones in use, in the mode that n asks for. RETRY: some pool lacks caches."""
+    cdef uint32_t i, old = 0
+    cdef int error = 0
+    cdef Member* member
+    cdef P* p
+    cdef bint sections = registry.sections and n >= registry.cpus
+    lock(&registry.lock)
+    member = registry.members
+    while member != NULL and member.equipped >= n:
+        member = member.next
+    if member != NULL:
+        error = RETRY
+    else:
+        old = registry.state.procs
+        error = stop(registry, 0, old)
+    if not error:
+        set_area(&registry.state, AREA if sections else 0)
+        store32(&registry.state.procs, n)
+        for i in range(max(old, n)):
+            p = &registry.state.ps[i]
+            store32(&p.stop, 0 if sections and i < n else 1)
+            store32(&p.holder, FREE if i < n else RETIRED)
+    unlock(&registry.lock)
+    return error
+
+
+# ---- fork: the child gets every P, cache and central pool in a state that somebody left on purpose -----
+
+cdef Registry* registries = NULL
+cdef uint32_t registries_lock = 0
+
+cdef void before_fork() noexcept nogil:
+    cdef Registry* registry
+    cdef Member* member
+    cdef uint32_t i
+    lock(&registries_lock)
+    registry = registries
+    while registry != NULL:
+        lock(&registry.lock)
+        for i in range(registry.state.procs):
+            take_holder(&registry.state.ps[i])
+            store32(&registry.state.ps[i].stop, 1)
+        registry = registry.next
+    barrier()                           # one for all; a fork cannot be refused, so neither can this
+    registry = registries
+    while registry != NULL:
+        member = registry.members
+        while member != NULL:
+            member.hold(member)
+            member = member.next
+        registry = registry.next
+
+
+cdef void after_fork() noexcept nogil:
+    cdef Registry* registry
+    cdef Member* member
+    registry = registries
+    while registry != NULL:
+        member = registry.members
+        while member != NULL:
+            member.unhold(member)
+            member = member.next
+        start(registry, 0, registry.state.procs)
+        unlock(&registry.lock)
+        registry = registry.next
+    unlock(&registries_lock)
+
+
+cdef void after_fork_in_child() noexcept nogil:
+    barrier_register()
+    after_fork()
+
+
+if atfork(before_fork, after_fork, after_fork_in_child):
+    raise MemoryError("no memory for the fork hooks")
+
+
+# ---- weak registers: Python's side of the lists above ---------------------------------------------------
+
+_serial = count()
+_scheds = {}
+
+cdef void remember(dict register, thing) except *:
+    """Adds a weak reference that removes itself. Safe while other threads add, look and drop."""
+    serial = next(_serial)
+    register[serial] = weakref.ref(thing, lambda _: register.pop(serial, None))
+
+cdef list remembered(dict register):
+    alive = [reference() for reference in list(register.values())]
+    return [thing for thing in alive if thing is not None]
+
+
+# ---- the Python face ----------------------------------------------------------------------------------
+
+def _checked_procs(n):
+    n = index(n)
+    if not 1 <= n <= MAX_PROCS:
+        raise ValueError(f"procs must be from 1 to {MAX_PROCS}, not {n}")
+    return n
+
+
+cdef class Sched:
+    """The Ps that pools share, and the registry of those pools.
+
+    Most programs never make one: every pool uses the runtime's own unless told otherwise. One of your own has
+    Ps of its own, which serves tests that want two Ps on a large machine.
+
+    Parameters:
+        procs: number of Ps, 1 to 1,024. Default: the CPUs this process may use in sections mode; four times
+            that, and at least 16, in portable mode.
+        portable: True forces portable mode. Default: sections where the machine has them and `procs` is at
+            least the number of CPUs.
+        clear_on_gc: whether a full garbage collection clears the central pools, as in Go. Default True.
+
+    Raises ValueError for a number of Ps out of range, TypeError for one that is not an integer, MemoryError.
+    Thread-safe.
+    """
+
+    def __cinit__(self, procs=None, *, bint portable=False, bint clear_on_gc=True):
+        global registries
+        cdef Registry* registry
+        cdef uint32_t i, n
+        cdef bint sections = SECTIONS and not portable
+        cpus = _usable_cpus() if COMPACT or not SECTIONS else _highest_cpus()
+        n = _checked_procs(procs) if procs is not None else min(cpus if sections else max(4 * cpus, 16), MAX_PROCS)
+        registry = <Registry*>line_alloc(plain_alloc, NULL, sizeof(Registry))
+        if registry == NULL:
+            raise MemoryError("no memory for a Sched")
+        registry.state.ps = <P*>line_alloc(plain_alloc, NULL, MAX_PROCS * sizeof(P))
+        if registry.state.ps == NULL:
+            line_free(plain_free, NULL, registry)
+            raise MemoryError("no memory for the Ps")
+        for i in range(MAX_PROCS):
+            registry.state.ps[i].stop = 1
+            registry.state.ps[i].holder = RETIRED
+        registry.state.number = NUMBER
+        registry.cpus = min(cpus, MAX_PROCS)
+        registry.sections = sections
+        resize(registry, n)             # nothing runs on it yet: it stops no P and cannot fail
+        with nogil:
+            lock(&registries_lock)
+            registry.next = registries
+            registries = registry
+            unlock(&registries_lock)
+        self.registry = registry
+        self.pools = {}
+        self.clear_on_gc = clear_on_gc
+        remember(_scheds, self)
+
+    def __dealloc__(self):
+        cdef Registry** at = &registries
+        if self.registry == NULL:
+            return
+        with nogil:                     # its pools hold references to it, so it has none left
+            lock(&registries_lock)
+            while at[0] != self.registry:
+                at = &at[0].next
+            at[0] = self.registry.next
+            unlock(&registries_lock)
+        line_free(plain_free, NULL, self.registry.state.ps)
+        line_free(plain_free, NULL, self.registry)
+
+    cdef list live_pools(self):
+        return remembered(self.pools)
+
+    @property
+    def procs(self):
+        """The number of Ps in use now."""
+        return load32(&self.registry.state.procs)
+
+    @property
+    def cpus(self):
+        """Fewer Ps than this are run in portable mode."""
+        return self.registry.cpus
+
+    @property
+    def mode(self):
+        """'sections' (restartable, Linux's rseq) or 'portable' (compare-and-swap)."""
+        return "sections" if area_of(&self.registry.state) else "portable"
+
+    def procresize(self, n):
+        """Changes the number of Ps to n while threads work, and returns the number before.
+
+        What removed Ps held goes to the central pools, and past a pool's limit to its allocator, before this
+        returns; until then the larger bound holds. Fewer Ps than CPUs means portable mode, and back.
+
+        Raises ValueError or TypeError for a bad number, MemoryError, and OSError when the kernel refuses the
+        barrier; nothing has changed then. Thread-safe.
+        """
+        cdef uint32_t wanted = _checked_procs(n), old
+        cdef int error = RETRY
+        cdef Registry* registry = self.registry
+        old = load32(&registry.state.procs)
+        while error == RETRY:
+            pools = self.live_pools()
+            for pool in pools:
+                pool._equip(wanted)
+            with nogil:
+                error = resize(registry, wanted)
+            if error == RETRY:
+                time.sleep(0)           # a pool is just being made; its thread must get on
+        if error:
+            raise OSError(error, f"membarrier refused, procs still {old}: {os.strerror(error)}")
+        for pool in pools:
+            pool._drain_retired()
+        return old
+
+    def clearpools(self):
+        """Gives every item of the central pools back to its allocator; local caches stay. Thread-safe."""
+        for pool in self.live_pools():
+            pool._clear_central()
+
+    def stats(self):
+        """What this Sched is doing: a dict, never blocking and so no snapshot.
+
+        Keys: `mode`, `procs`, `cpus`, `restarts` (sections that the kernel sent back to their start), `pools`
+        (each pool's own stats), and over all pools `cached`, `live`, `created`, `destroyed`, `bound` (None as
+        soon as one pool has no limit). Thread-safe.
+        """
+        pools = [pool.stats() for pool in self.live_pools()]
+        bounds = [each["bound"] for each in pools]
+        total = {key: sum(each[key] for each in pools) for key in ("cached", "live", "created", "destroyed")}
+        return {
+            "mode": self.mode, "procs": self.procs, "cpus": self.cpus,
+            "restarts": load64(&self.registry.state.restarts), **total,
+            "bound": None if None in bounds else sum(bounds), "pools": pools,
+        }
+
+    def __repr__(self):
+        return f"<deferpool.Sched: {self.procs} Ps, {self.mode}>"
+
+
+# ---- the runtime's own --------------------------------------------------------------------------------
+
+def _procs_from_environment():
+    text = os.environ.get("DEFERPOOL_PROCS", "").strip()
+    if not text:
+        return None
+    try:
+        return _checked_procs(int(text))
+    except ValueError:
+        raise ValueError(f"DEFERPOOL_PROCS must be an integer from 1 to {MAX_PROCS}, not {text!r}") from None
+
+def _portable_from_environment():
+    text = os.environ.get("DEFERPOOL_PORTABLE", "").strip()
+    if text not in ("", "0", "1"):
+        raise ValueError(f"DEFERPOOL_PORTABLE must be 0 or 1, not {text!r}")
+    return text == "1"
+
+
+cdef Sched _default = Sched(_procs_from_environment(), portable=_portable_from_environment())
+
+cdef Sched default_sched():
+    return _default
+
+def default():
+    """The Sched of the runtime: what every pool uses unless told otherwise."""
+    return _default
+
+
+# ---- full collections clear the central pools -----------------------------------------------------------
+
+# A free-threaded build's automatic collections are all full, and report themselves as generation 0.
+_EVERY_COLLECTION_IS_FULL = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
+
+def on_collection(phase, info):
+    """For gc.callbacks: as a full collection starts, clears the central pools of each Sched that wants it."""
+    if phase == "start" and (_EVERY_COLLECTION_IS_FULL or info["generation"] == 2):
+        for sched in remembered(_scheds):
+            if sched.clear_on_gc:
+                sched.clearpools()

@@ -1,0 +1,329 @@
+"""RecordPool: raw memory in size classes, for Cython code without the GIL; and a Python face to learn it with.
+
+Each record has 16 bytes before it that say whose it is and in which state, so that a double free and a record
+of another pool are found where they happen. A record is zeroed when it is given back, and new memory is zeroed
+memory, so a record is always zeroed when it is handed out, and a cached one refers to nothing.
+"""
+import os
+import re
+from operator import index
+
+from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_IsValid
+from libc.stdint cimport UINT64_MAX, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memset
+
+from deferpool._platform cimport add64, cas64, die, load64, lock, unlock
+from deferpool._pool cimport FaceOps, ItemPool
+from deferpool._sched cimport Sched
+
+cdef extern from "Python.h":
+    ctypedef struct PyTypeObject:
+        void* tp_dict
+    void PyType_Modified(PyTypeObject*)
+    const Py_ssize_t PY_SSIZE_T_MAX
+
+ABI = 1
+
+cdef class abi_1:
+    """Only its name is used: see records.pxd."""
+
+def __getattr__(name):
+    found = re.fullmatch(r"abi_(\d+)", name)
+    if found:
+        raise ImportError(f"this module was compiled against ABI {found[1]} of deferpool.records, but ABI {ABI} "
+                          "is installed: compile it again")
+    raise AttributeError(f"module 'deferpool.records' has no attribute {name!r}")
+
+
+# ---- records past the last class, and records that are not what they should be --------------------------------
+
+cdef void* new_bypassed(RecordPool pool, size_t size) noexcept nogil:
+    cdef Header* header
+    if size > <size_t>PY_SSIZE_T_MAX - sizeof(Header):
+        return NULL
+    header = <Header*>pool.layout.allocator.alloc(pool.layout.allocator.arg, sizeof(Header) + size)
+    if header == NULL:
+        return NULL
+    header.mark = pool.layout.token + BYPASSED
+    header.size = size
+    add64(&pool.pool.bypass_gets, 1)
+    return header + 1
+
+
+cdef const char* what_is_wrong(RecordPool pool, const void* record) noexcept nogil:
+    """NULL for a live record of this pool."""
+    cdef uint64_t mark = (<Header*>record - 1).mark - pool.layout.token
+    if mark < pool.layout.classes or mark == BYPASSED:
+        return NULL
+    if CACHED <= mark < CACHED + MAX_CLASSES or QUARANTINED <= mark < 256:
+        return b"double free"
+    return b"free of a record of another pool, or of no pool"
+
+
+cdef void free_unusual(RecordPool pool, void* record) noexcept nogil:
+    cdef const char* wrong = what_is_wrong(pool, record)
+    cdef Header* header = <Header*>record - 1
+    if wrong != NULL:
+        die(wrong, record, <void*>pool)
+        return
+    header.mark = pool.layout.token + QUARANTINED + MAX_CLASSES
+    add64(&pool.pool.bypass_puts, 1)
+    release(&pool.layout, header, header.size)
+
+
+# ---- what the engine asks of this face --------------------------------------------------------------------------
+
+cdef void* make_record(void* face, uint32_t cls) noexcept nogil:
+    cdef Layout* layout = <Layout*>face
+    return layout.allocator.alloc(layout.allocator.arg, sizeof(Header) + <size_t>layout.units[cls] * 16)
+
+
+cdef void drop_record(void* face, void* item, uint32_t cls) noexcept nogil:
+    cdef Layout* layout = <Layout*>face
+    (<Header*>item).mark = layout.token + QUARANTINED + cls
+    release(layout, <Header*>item, <size_t>layout.units[cls] * 16)
+
+
+cdef void release(Layout* layout, Header* header, size_t size) noexcept nogil:
+    """To the allocator; in debug mode by way of the quarantine, which keeps the mark readable for a while."""
+    cdef Quarantine* q = &layout.quarantine
+    cdef void* leaving = header
+    if q.size:
+        memset(header + 1, 0xDF, size)
+        lock(&q.lock)
+        leaving = q.ring[q.at]
+        q.ring[q.at] = header
+        q.at = (q.at + 1) % q.size
+        unlock(&q.lock)
+    if leaving != NULL:
+        layout.allocator.release(layout.allocator.arg, leaving)
+
+
+cdef void* plain_alloc(void* arg, size_t size) noexcept nogil:
+    return calloc(1, size)
+
+cdef void plain_release(void* arg, void* memory) noexcept nogil:
+    free(memory)
+
+
+# ---- the pool ---------------------------------------------------------------------------------------------------
+
+cdef uint64_t tokens = 0
+
+cdef uint64_t new_token() noexcept nogil:
+    """Never given twice, and odd enough that other memory hardly looks like a mark."""
+    return (<uint64_t>0xDEF0 << 48) + ((add64(&tokens, 1) + 1) << 8)
+
+
+def _checked_sizes(sizes):
+    rounded = []
+    for size in sizes:
+        size = index(size)
+        if not 1 <= size <= 2**20:
+            raise ValueError(f"a class size must be from 1 to {2**20} bytes, not {size}")
+        rounded.append((size + 15) // 16 * 16)
+    if not 1 <= len(rounded) <= MAX_CLASSES:
+        raise ValueError(f"there must be 1 to {MAX_CLASSES} sizes, not {len(rounded)}")
+    if sorted(set(rounded)) != rounded:
+        raise ValueError(f"sizes must grow from class to class, in steps of 16 bytes: {tuple(sizes)}")
+    return tuple(rounded)
+
+
+_DEFAULT = object()
+
+cdef class RecordPool(ItemPool):
+    """A bounded pool of raw, zeroed, 16-byte aligned records in size classes.
+
+    Made for Cython code without the GIL (`from deferpool.records cimport RecordPool`), where new and free cost a
+    few nanoseconds; from Python each record is a `Record` handle, for learning and tests. Not for Python objects,
+    and not for memory that must be wiped of secrets before the operating system sees it.
+
+    Parameters:
+        sizes: bytes of each class, growing; each is rounded up to a multiple of 16. At most 32 classes of at most
+            1 MiB. Larger requests bypass the caches both ways and are counted.
+        cap: most records in one local cache (of one class on one P): even, 2 to 32,768.
+        limit: most records in the central pool, all classes together; None for no limit. Default: 1,024 a class.
+        sched: the Sched whose Ps to use. Default: the runtime's.
+        debug: keeps the last 4,096 records that were dropped, filled with 0xDF, so that a later double free of
+            one is still found. Default: what DEFERPOOL_DEBUG says (1: on).
+        allocator: a capsule named "deferpool.Allocator" around a struct Allocator (records.pxd). Default: the C
+            library's.
+
+    Raises ValueError or TypeError for bad arguments, MemoryError. Thread-safe.
+
+    From Cython, `new` returns NULL when there is no memory, and `free` of a record that is already free, or not
+    of this pool, writes a line to stderr and aborts the process. The pool must outlive its records.
+    """
+
+    def __cinit__(self, sizes=(16, 32, 48, 64, 80), *, cap=32, limit=_DEFAULT, Sched sched=None, debug=None,
+                  allocator=None):
+        cdef FaceOps ops
+        cdef Allocator* given
+        cdef size_t unit
+        cdef uint32_t cls = 0
+        self.sizes = _checked_sizes(sizes)
+        if limit is _DEFAULT:
+            limit = 1024 * len(self.sizes)
+        self.layout.token = new_token()
+        self.layout.classes = <uint32_t>len(self.sizes)
+        self.layout.largest = self.sizes[-1]
+        for cls, size in enumerate(self.sizes):
+            self.layout.units[cls] = size // 16
+        self.layout.class_of = <uint8_t*>calloc(self.layout.largest // 16 + 1, 1)
+        if self.layout.class_of == NULL:
+            raise MemoryError("no memory for a pool")
+        cls = 0
+        for unit in range(self.layout.largest // 16 + 1):
+            if unit > self.layout.units[cls]:
+                cls += 1
+            self.layout.class_of[unit] = <uint8_t>cls
+        if allocator is None:
+            self.layout.allocator = Allocator(alloc=plain_alloc, release=plain_release, alloc_meta=NULL, release_meta=NULL,
+                                       arg=NULL)
+        elif PyCapsule_IsValid(allocator, "deferpool.Allocator"):
+            given = <Allocator*>PyCapsule_GetPointer(allocator, "deferpool.Allocator")
+            self.layout.allocator = given[0]
+            self.allocator_owner = allocator
+        else:
+            raise TypeError(f"allocator must be a capsule named 'deferpool.Allocator', not {type(allocator).__name__}")
+        self.debug = os.environ.get("DEFERPOOL_DEBUG", "0") == "1" if debug is None else bool(debug)
+        if self.debug:
+            self.layout.quarantine.ring = <void**>calloc(4096, sizeof(void*))
+            if self.layout.quarantine.ring == NULL:
+                raise MemoryError("no memory for the quarantine")
+            self.layout.quarantine.size = 4096
+        ops.make = make_record
+        ops.drop = drop_record
+        ops.face = &self.layout
+        self.open(sched, self.layout.classes, cap, limit, ops, self.layout.allocator.alloc_meta, self.layout.allocator.release_meta,
+                  self.layout.allocator.arg)
+
+    def __dealloc__(self):
+        cdef uint32_t i
+        self.shut()
+        for i in range(self.layout.quarantine.size):
+            if self.layout.quarantine.ring[i] != NULL:
+                self.layout.allocator.release(self.layout.allocator.arg, self.layout.quarantine.ring[i])
+        free(self.layout.quarantine.ring)
+        free(self.layout.class_of)
+
+    def _new(self, size):
+        """A `Record` of at least size bytes, zeroed.
+
+        Raises ValueError for a negative size, TypeError for one that is no integer, MemoryError. Thread-safe.
+        """
+        cdef size_t bytes_
+        cdef void* memory
+        size = index(size)
+        if size < 0:
+            raise ValueError(f"size must not be negative: {size}")
+        if size > PY_SSIZE_T_MAX:
+            raise MemoryError(f"no memory for a record of {size} bytes")
+        bytes_ = size
+        memory = self.new(bytes_)
+        if memory == NULL:
+            raise MemoryError(f"no memory for a record of {size} bytes")
+        return handle(self, memory, bytes_)
+
+    def _free(self, Record record not None):
+        """Gives a record back and makes its handle useless.
+
+        Raises ValueError for a record that is already free or of another pool, BufferError while a memoryview of
+        it exists, TypeError for anything that is no Record; nothing has changed then. Thread-safe.
+        """
+        cdef void* memory
+        if record.pool is not self:
+            raise ValueError(f"{record!r} is a record of another pool")
+        if load64(&record.exports):
+            raise BufferError(f"{record!r} cannot be freed while a memoryview of it exists")
+        memory = record.take()
+        if memory == NULL:
+            raise ValueError(f"double free: {record!r} is free already")
+        self.free(memory)
+
+    def __repr__(self):
+        return f"<deferpool.RecordPool: {len(self.sizes)} classes, cap {self.cap}, limit {self.limit}>"
+
+
+cdef class Record:
+    """A record that Python holds: RecordPool.new makes it, RecordPool.free ends it.
+
+    It speaks the buffer protocol (writable bytes). One that is dropped without being freed goes back to its pool.
+    One handle must not be used and freed by two threads at once.
+    """
+    cdef readonly RecordPool pool
+    cdef readonly size_t size
+    cdef uint64_t memory                # address; 0 once it is free
+    cdef uint64_t exports
+    cdef Py_ssize_t shape
+
+    def __init__(self):
+        raise TypeError("records are made by RecordPool.new")
+
+    cdef void* take(self) noexcept nogil:
+        """The memory, to one caller only."""
+        cdef uint64_t memory = load64(&self.memory)
+        if memory == 0 or not cas64(&self.memory, memory, 0):
+            return NULL
+        return <void*><size_t>memory
+
+    def __dealloc__(self):
+        if self.memory and self.pool is not None:
+            self.pool.free(self.take())
+
+    def __getbuffer__(self, Py_buffer* buffer, int flags):
+        add64(&self.exports, 1)
+        if load64(&self.memory) == 0:
+            add64(&self.exports, UINT64_MAX)
+            raise ValueError(f"{self!r} is free")
+        self.shape = self.size
+        buffer.buf = <void*><size_t>self.memory
+        buffer.obj = self
+        buffer.len = self.size
+        buffer.itemsize = 1
+        buffer.readonly = 0
+        buffer.ndim = 1
+        buffer.format = b"B"
+        buffer.shape = &self.shape
+        buffer.strides = &buffer.itemsize
+        buffer.suboffsets = NULL
+        buffer.internal = NULL
+
+    def __releasebuffer__(self, Py_buffer* buffer):
+        add64(&self.exports, UINT64_MAX)
+
+    @property
+    def address(self):
+        """Where its bytes are; None once it is free."""
+        return load64(&self.memory) or None
+
+    def __repr__(self):
+        where = f"at {self.address:#x}" if self.address else "free"
+        return f"<deferpool.Record: {self.size} bytes, {where}>"
+
+
+cdef Record handle(RecordPool pool, void* memory, size_t size):
+    cdef Record record
+    try:
+        record = Record.__new__(Record)
+    except MemoryError:
+        pool.free(memory)
+        raise
+    record.pool = pool
+    record.size = size
+    record.memory = <uint64_t><size_t>memory
+    return record
+
+
+def _publish():
+    """Cython's new and free and Python's share their names; the class statement cannot say that, so it is said here."""
+    namespace = <dict>(<PyTypeObject*>RecordPool).tp_dict
+    for name in ("new", "free"):
+        method = namespace.pop("_" + name)
+        method.__name__ = name
+        method.__qualname__ = "RecordPool." + name
+        namespace[name] = method
+    PyType_Modified(<PyTypeObject*>RecordPool)
+
+_publish()

@@ -1,0 +1,46 @@
+"""The extensions; everything else is in pyproject.toml.
+
+DEFERPOOL_DEV=1 also builds what a checkout needs and a wheel does not: the stress suite's nogil threads.
+DEFERPOOL_VARIANT builds the same sources for a purpose; `make help` tells how they are run:
+    tsan, asan   under gcc's thread or address sanitizer
+    numbers      with P numbers that tests can set, so that two CPUs test many Ps
+    debug        with Cython's annotation and assertions, unoptimized
+"""
+import os
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+
+ENGINE = ["_central", "_pool", "_sched", "records"]
+STRESS = ["_load", "_baselines"]
+VARIANTS = {
+    "": ["-O3"],
+    "tsan": ["-O1", "-g", "-fsanitize=thread"],
+    "asan": ["-O1", "-g", "-fsanitize=address", "-fno-omit-frame-pointer"],
+    "numbers": ["-O2", "-DDP_TEST_NUMBERS"],
+    "debug": ["-O0", "-g", "-UNDEBUG"],
+}
+
+variant = os.environ.get("DEFERPOOL_VARIANT", "")
+if variant not in VARIANTS:
+    raise SystemExit(f"DEFERPOOL_VARIANT must be one of {', '.join(filter(None, VARIANTS))}, not {variant!r}")
+dev = os.environ.get("DEFERPOOL_DEV") == "1"
+flags = VARIANTS[variant] if os.name == "posix" else []
+links = [flag for flag in flags if flag.startswith("-fsanitize")]
+
+extensions = [
+    Extension(f"deferpool.{name}", [f"deferpool/{name}.pyx"], define_macros=[("DP_ENGINE", "1")],
+              extra_compile_args=flags, extra_link_args=links)
+    for name in ENGINE
+]
+if dev:
+    extensions += [
+        Extension(f"stress.{name}", [f"stress/{name}.pyx"], extra_compile_args=flags, extra_link_args=links)
+        for name in STRESS
+    ]
+
+setup(
+    ext_modules=cythonize(extensions, build_dir="build/cython", annotate=variant == "debug",
+                          compiler_directives={"language_level": "3", "freethreading_compatible": True}),
+    **({"packages": ["deferpool", "stress", "stress.scenarios"]} if dev else {}),
+)
