@@ -1,0 +1,1 @@
+"""The stress suite: real OS threads against the pools, and a harness that believes nobody."""
