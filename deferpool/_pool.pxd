@@ -13,6 +13,7 @@ from deferpool._sched cimport Member, Sched
 cdef struct FaceOps:
     void* (*make)(void* face, uint32_t cls) noexcept nogil
     void (*drop)(void* face, void* item, uint32_t cls) noexcept nogil
+    void (*close)(void* face) noexcept nogil        # nothing is cached any more: frees what the face holds itself
     void* face
 
 cdef struct Pool:
@@ -57,10 +58,10 @@ cdef inline void put(Pool* pool, void* item, uint32_t cls) noexcept nogil:
 
 
 cdef class ItemPool:
-    """Base of the faces: opens, watches, clears and closes one pool."""
+    """Base of the faces: opens, watches, clears and closes one pool. A face sets pool.ops before all else."""
     cdef Pool pool
     cdef Sched owner
+    cdef object allocator_owner         # whom to keep alive as long as memory may go back to it
     cdef object __weakref__
-    cdef int open(self, Sched sched, uint32_t classes, cap, limit, FaceOps ops,
+    cdef int open(self, Sched sched, uint32_t classes, cap, limit,
                   alloc_fn alloc, release_fn release, void* arg) except -1
-    cdef void shut(self) noexcept

@@ -6,6 +6,7 @@ Between two primitives it may have moved to another P, so each looks for itself 
 import os
 from operator import index
 
+cimport cython
 from libc.stdint cimport UINT64_MAX, int64_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 
@@ -363,10 +364,41 @@ cdef uint32_t stripes_for(Registry* registry):
     return n
 
 
+# no_gc_clear: to be emptied it needs its Sched, even when both are found in one cycle.
+@cython.no_gc_clear
 cdef class ItemPool:
     """One pool of items. Not made by itself: see RecordPool."""
 
-    cdef int open(self, Sched sched, uint32_t classes, cap, limit, FaceOps ops,
+    def __cinit__(self, *args, **kwargs):
+        if type(self) is ItemPool:
+            raise TypeError("an ItemPool is not made by itself: see RecordPool")
+
+    # Here and not in the faces: Cython ends weak references before this, but not before a subclass's own, and the
+    # GIL is given up meanwhile: another thread could take up a pool whose memory is on its way out.
+    def __dealloc__(self):
+        """Gives everything cached back to the allocator. Nobody else uses the pool any more."""
+        cdef Pool* pool = &self.pool
+        cdef Registry* registry = self.owner.registry if self.owner is not None else NULL
+        cdef uint32_t i, cls, n
+        cdef Cache* cache
+        with nogil:
+            if pool.member.link != NULL:
+                unlink(registry, &pool.member)
+            if pool.central.stripes != NULL:
+                for i in range(pool.member.equipped):
+                    for cls in range(pool.classes):
+                        cache = cache_of(pool, i, cls)
+                        for n in range(count_of(cache.word)):
+                            drop(pool, cls, 0, cache.slots[n], False)
+                clear_central(pool)
+                close_central(&pool.central)
+            for i in range(pool.member.equipped):
+                line_free(pool.release, pool.arg, pool.caches[i])
+            free(pool.caches)
+            if pool.ops.close != NULL:
+                pool.ops.close(pool.ops.face)
+
+    cdef int open(self, Sched sched, uint32_t classes, cap, limit,
                   alloc_fn alloc, release_fn release, void* arg) except -1:
         cdef Pool* pool = &self.pool
         cdef uint64_t bound_limit = UINT64_MAX
@@ -385,7 +417,6 @@ cdef class ItemPool:
         pool.cap = cap
         pool.classes = classes
         pool.stride = (sizeof(uint64_t) + pool.cap * sizeof(void*) + LINE - 1) // LINE * LINE
-        pool.ops = ops
         pool.alloc = alloc if alloc != NULL else plain_alloc
         pool.release = release if release != NULL else plain_release
         pool.arg = arg
@@ -401,30 +432,6 @@ cdef class ItemPool:
                 break
         remember(self.owner.pools, self)
         return 0
-
-    cdef void shut(self) noexcept:
-        """Gives everything cached back to the allocator. Nobody else uses the pool any more."""
-        cdef Pool* pool = &self.pool
-        cdef Registry* registry = self.owner.registry if self.owner is not None else NULL
-        cdef uint32_t i, cls, n
-        cdef Cache* cache
-        with nogil:
-            if pool.member.link != NULL:
-                unlink(registry, &pool.member)
-                pool.member.link = NULL
-            if pool.central.stripes != NULL:
-                for i in range(pool.member.equipped):
-                    for cls in range(pool.classes):
-                        cache = cache_of(pool, i, cls)
-                        for n in range(count_of(cache.word)):
-                            drop(pool, cls, 0, cache.slots[n], False)
-                clear_central(pool)
-                close_central(&pool.central)
-            for i in range(pool.member.equipped):
-                line_free(pool.release, pool.arg, pool.caches[i])
-            pool.member.equipped = 0
-            free(pool.caches)
-            pool.caches = NULL
 
     def _equip(self, uint32_t procs):
         """For Sched: local caches for this many Ps."""

@@ -6,6 +6,7 @@
 #
 # Both are inlined into the module that cimports this. Keep a reference to the pool as long as any of its
 # records is out. free aborts the process on a double free and on a record of another pool.
+cimport cython
 from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
@@ -58,9 +59,9 @@ cdef void* new_bypassed(RecordPool pool, size_t size) noexcept nogil
 cdef void free_unusual(RecordPool pool, void* record) noexcept nogil
 
 
+@cython.final
 cdef class RecordPool(ItemPool):
     cdef Layout layout
-    cdef object allocator_owner
     cdef readonly tuple sizes
     cdef readonly bint debug
 

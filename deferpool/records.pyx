@@ -8,6 +8,7 @@ import os
 import re
 from operator import index
 
+cimport cython
 from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_IsValid
 from libc.stdint cimport UINT64_MAX, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
@@ -100,6 +101,16 @@ cdef void release(Layout* layout, Header* header, size_t size) noexcept nogil:
         layout.allocator.release(layout.allocator.arg, leaving)
 
 
+cdef void close_records(void* face) noexcept nogil:
+    cdef Layout* layout = <Layout*>face
+    cdef uint32_t i
+    for i in range(layout.quarantine.size):
+        if layout.quarantine.ring[i] != NULL:
+            layout.allocator.release(layout.allocator.arg, layout.quarantine.ring[i])
+    free(layout.quarantine.ring)
+    free(layout.class_of)
+
+
 cdef void* plain_alloc(void* arg, size_t size) noexcept nogil:
     return calloc(1, size)
 
@@ -132,6 +143,7 @@ def _checked_sizes(sizes):
 
 _DEFAULT = object()
 
+@cython.no_gc_clear
 cdef class RecordPool(ItemPool):
     """A bounded pool of raw, zeroed, 16-byte aligned records in size classes.
 
@@ -158,10 +170,10 @@ cdef class RecordPool(ItemPool):
 
     def __cinit__(self, sizes=(16, 32, 48, 64, 80), *, cap=32, limit=_DEFAULT, Sched sched=None, debug=None,
                   allocator=None):
-        cdef FaceOps ops
         cdef Allocator* given
         cdef size_t unit
         cdef uint32_t cls = 0
+        self.pool.ops = FaceOps(make=make_record, drop=drop_record, close=close_records, face=&self.layout)
         self.sizes = _checked_sizes(sizes)
         if limit is _DEFAULT:
             limit = 1024 * len(self.sizes)
@@ -179,8 +191,8 @@ cdef class RecordPool(ItemPool):
                 cls += 1
             self.layout.class_of[unit] = <uint8_t>cls
         if allocator is None:
-            self.layout.allocator = Allocator(alloc=plain_alloc, release=plain_release, alloc_meta=NULL, release_meta=NULL,
-                                       arg=NULL)
+            self.layout.allocator = Allocator(alloc=plain_alloc, release=plain_release, alloc_meta=NULL,
+                                              release_meta=NULL, arg=NULL)
         elif PyCapsule_IsValid(allocator, "deferpool.Allocator"):
             given = <Allocator*>PyCapsule_GetPointer(allocator, "deferpool.Allocator")
             self.layout.allocator = given[0]
@@ -193,20 +205,8 @@ cdef class RecordPool(ItemPool):
             if self.layout.quarantine.ring == NULL:
                 raise MemoryError("no memory for the quarantine")
             self.layout.quarantine.size = 4096
-        ops.make = make_record
-        ops.drop = drop_record
-        ops.face = &self.layout
-        self.open(sched, self.layout.classes, cap, limit, ops, self.layout.allocator.alloc_meta, self.layout.allocator.release_meta,
-                  self.layout.allocator.arg)
-
-    def __dealloc__(self):
-        cdef uint32_t i
-        self.shut()
-        for i in range(self.layout.quarantine.size):
-            if self.layout.quarantine.ring[i] != NULL:
-                self.layout.allocator.release(self.layout.allocator.arg, self.layout.quarantine.ring[i])
-        free(self.layout.quarantine.ring)
-        free(self.layout.class_of)
+        self.open(sched, self.layout.classes, cap, limit, self.layout.allocator.alloc_meta,
+                  self.layout.allocator.release_meta, self.layout.allocator.arg)
 
     def _new(self, size):
         """A `Record` of at least size bytes, zeroed.
@@ -246,6 +246,7 @@ cdef class RecordPool(ItemPool):
         return f"<deferpool.RecordPool: {len(self.sizes)} classes, cap {self.cap}, limit {self.limit}>"
 
 
+@cython.no_gc_clear
 cdef class Record:
     """A record that Python holds: RecordPool.new makes it, RecordPool.free ends it.
 
