@@ -11,8 +11,9 @@ import os
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
-ENGINE = ["_central", "_pool", "_sched", "records"]
-STRESS = ["_load", "_baselines"]
+LIBRARY = ["_central", "_pool", "_sched", "records"]
+ENGINE = {"_pool", "_sched"}  # the two that hold thread-local storage and ask the kernel
+STRESS = ["_load", "_baselines", "_interrupts"]
 VARIANTS = {
     "": ["-O3"],
     "tsan": ["-O1", "-g", "-fsanitize=thread"],
@@ -29,9 +30,9 @@ flags = VARIANTS[variant] if os.name == "posix" else []
 links = [flag for flag in flags if flag.startswith("-fsanitize")]
 
 extensions = [
-    Extension(f"deferpool.{name}", [f"deferpool/{name}.pyx"], define_macros=[("DP_ENGINE", "1")],
+    Extension(f"deferpool.{name}", [f"deferpool/{name}.pyx"], define_macros=[("DP_ENGINE", "1")] if name in ENGINE else [],
               extra_compile_args=flags, extra_link_args=links)
-    for name in ENGINE
+    for name in LIBRARY
 ]
 if dev:
     extensions += [

@@ -63,6 +63,7 @@ cdef extern from "platform.h" nogil:
     int section_push "dp_section_push"(SchedState*, void**, size_t, uint32_t, void*) noexcept
     int section_popn "dp_section_popn"(SchedState*, void**, size_t, uint32_t, uint64_t, void**) noexcept
     int section_pushn "dp_section_pushn"(SchedState*, void**, size_t, uint32_t, uint64_t, void**) noexcept
+    bint set_number_base "dp_set_number_base"(uint32_t) noexcept
     uint32_t number_hint "dp_number_hint"(SchedState*) noexcept
 
     # the kernel, for the engine's own modules

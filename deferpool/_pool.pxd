@@ -41,6 +41,14 @@ cdef void* get_slow(Pool* pool, uint32_t cls) noexcept nogil
 cdef void put_slow(Pool* pool, void* item, uint32_t cls) noexcept nogil
 cdef void look(Pool* pool, Look* seen) noexcept nogil
 
+# For tests of the engine itself. The primitives, in either mode: DONE, UNFIT or NO_P. And what a build for tests
+# adds to the P number of the calling thread: False in any other build.
+cdef int pop(Pool* pool, uint32_t cls, void** item) noexcept nogil
+cdef int push(Pool* pool, uint32_t cls, void* item) noexcept nogil
+cdef int popn(Pool* pool, uint32_t cls, uint32_t n, void** items) noexcept nogil
+cdef int pushn(Pool* pool, uint32_t cls, uint32_t n, void** items) noexcept nogil
+cdef bint spread(uint32_t number) noexcept nogil
+
 
 cdef inline void* get(Pool* pool, uint32_t cls) noexcept nogil:
     """An item of the class: from the P's local cache, else from the central pool, else new. NULL: no memory."""

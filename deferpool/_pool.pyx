@@ -17,7 +17,7 @@ from deferpool._central cimport (
 from deferpool._platform cimport (
     DONE, LINE, MAX_CAP, MAX_PROCS, NO_P, ONE_POP, UNFIT, Cache, P, SchedState, add64, alloc_fn, area_of, cas64,
     count_of, line_alloc, line_free, load32, load64, lock, number_hint, pops_of, release_fn, section_pop, section_popn,
-    section_push, section_pushn, store32, store64, unlock,
+    section_push, section_pushn, set_number_base, store32, store64, unlock,
 )
 from deferpool._sched cimport Member, Registry, Sched, acquirep, default_sched, link, releasep, remember, start, stop, unlink
 
@@ -34,7 +34,7 @@ cdef inline Cache* cache_of(Pool* pool, uint32_t p, uint32_t cls) noexcept nogil
     return <Cache*>(<char*>pool.caches[p] + cls * pool.stride)
 
 
-cdef inline int pop(Pool* pool, uint32_t cls, void** item) noexcept nogil:
+cdef int pop(Pool* pool, uint32_t cls, void** item) noexcept nogil:
     cdef int status = section_pop(pool.sched, pool.caches, cls * pool.stride, item)
     cdef uint32_t number, n
     cdef P* p
@@ -56,7 +56,7 @@ cdef inline int pop(Pool* pool, uint32_t cls, void** item) noexcept nogil:
     return status
 
 
-cdef inline int push(Pool* pool, uint32_t cls, void* item) noexcept nogil:
+cdef int push(Pool* pool, uint32_t cls, void* item) noexcept nogil:
     cdef int status = section_push(pool.sched, pool.caches, cls * pool.stride, pool.cap, item)
     cdef uint32_t number, n
     cdef P* p
@@ -78,7 +78,7 @@ cdef inline int push(Pool* pool, uint32_t cls, void* item) noexcept nogil:
     return status
 
 
-cdef inline int popn(Pool* pool, uint32_t cls, uint32_t n, void** items) noexcept nogil:
+cdef int popn(Pool* pool, uint32_t cls, uint32_t n, void** items) noexcept nogil:
     cdef int status = section_popn(pool.sched, pool.caches, cls * pool.stride, pool.cap, n, items)
     cdef uint32_t number
     cdef P* p
@@ -97,7 +97,7 @@ cdef inline int popn(Pool* pool, uint32_t cls, uint32_t n, void** items) noexcep
     return status
 
 
-cdef inline int pushn(Pool* pool, uint32_t cls, uint32_t n, void** items) noexcept nogil:
+cdef int pushn(Pool* pool, uint32_t cls, uint32_t n, void** items) noexcept nogil:
     cdef int status = section_pushn(pool.sched, pool.caches, cls * pool.stride, pool.cap, n, items)
     cdef uint32_t number, have, i
     cdef P* p
@@ -130,6 +130,10 @@ cdef inline void take_top(Cache* cache, uint32_t n, void** items) noexcept nogil
 cdef inline uint32_t home_of(Pool* pool) noexcept nogil:
     """Which stripe this thread visits first: that of its P, or of the P it had."""
     return number_hint(pool.sched) if area_of(pool.sched) else last_p - 1
+
+
+cdef bint spread(uint32_t number) noexcept nogil:
+    return set_number_base(number)
 
 
 # ---- to and from the allocator ----------------------------------------------------------------------------

@@ -37,7 +37,14 @@ cdef void plain_free(void* arg, void* memory) noexcept nogil:
 
 cdef intptr_t AREA = 0, NUMBER = 0
 cdef bint COMPACT = False               # P numbers are mm_cid: below the CPUs this process may use
-cdef bint SECTIONS = find_sections(&AREA, &NUMBER, &COMPACT)
+
+def _portable_from_environment():
+    text = os.environ.get("DEFERPOOL_PORTABLE", "").strip()
+    if text not in ("", "0", "1"):
+        raise ValueError(f"DEFERPOOL_PORTABLE must be 0 or 1, not {text!r}")
+    return text == "1"
+
+cdef bint SECTIONS = not _portable_from_environment() and find_sections(&AREA, &NUMBER, &COMPACT)
 
 def _usable_cpus():
     try:
@@ -351,14 +358,8 @@ def _procs_from_environment():
     except ValueError:
         raise ValueError(f"DEFERPOOL_PROCS must be an integer from 1 to {MAX_PROCS}, not {text!r}") from None
 
-def _portable_from_environment():
-    text = os.environ.get("DEFERPOOL_PORTABLE", "").strip()
-    if text not in ("", "0", "1"):
-        raise ValueError(f"DEFERPOOL_PORTABLE must be 0 or 1, not {text!r}")
-    return text == "1"
 
-
-cdef Sched _default = Sched(_procs_from_environment(), portable=_portable_from_environment())
+cdef Sched _default = Sched(_procs_from_environment())
 
 cdef Sched default_sched():
     return _default

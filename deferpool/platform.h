@@ -313,11 +313,17 @@ static __thread uint32_t dp_last_p;
  * As long as what a thread adds is a multiple of the CPUs, two running threads never share a number. */
 #if defined(DP_TEST_NUMBERS) && defined(DP_ENGINE)
 static __thread uint32_t dp_number_base __attribute__((tls_model("initial-exec")));
+DP_INLINE int dp_set_number_base(uint32_t base)
+{
+    dp_number_base = base;
+    return 1;
+}
 #define DP_ADD_BASE "addl %[base], %k[a]\n\t"
 #define DP_BASE_IN , [base] "m"(dp_number_base)
 #else
 #define DP_ADD_BASE
 #define DP_BASE_IN
+DP_INLINE int dp_set_number_base(uint32_t base) { return base == 0; }
 #endif
 
 /* ---- the four sections ----------------------------------------------------------------------------- */

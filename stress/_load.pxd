@@ -16,14 +16,16 @@ cdef struct Track:
     uint64_t takes                      # begun
     uint64_t failed                     # of those: ended without a record
     uint64_t gives                      # done
+    uint64_t past                       # of the takes: past the last class
     uint64_t random
-    char line[96]
+    char line[88]
 
 cdef struct Sample:
     double seconds
     uint64_t cached                     # published by the Ps and the central pool
     uint64_t fullest
     uint64_t outside                    # the harness's own: at least so many records were cached at that moment
+    uint64_t gives                      # records given back so far
 
 # A design under test: deferpool's pool, or a baseline of the same shape.
 cdef struct Design:

@@ -11,12 +11,13 @@ What each ingredient imitates or watches:
 """
 from cpython.pycapsule cimport PyCapsule_New
 from libc.stddef cimport size_t
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport PTRDIFF_MAX, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 
-from deferpool._platform cimport add64, cas64, lock, load32, load64, store32, store64, unlock, wait
-from deferpool._pool cimport Look, look
-from deferpool.records cimport RecordPool
+from deferpool._platform cimport DONE, NO_P, add64, cas64, lock, load32, load64, store32, store64, unlock, wait
+from deferpool._central cimport Tally, note
+from deferpool._pool cimport Look, look, pop, popn, push, pushn, spread
+from deferpool.records cimport Header, RecordPool
 
 cdef extern from *:
     """
@@ -42,6 +43,7 @@ cdef enum:
     MAX_THREADS = 4096
     MAX_SAMPLES = 1 << 16
     MAX_EVIDENCE = 16
+    HAND = 96                           # records that a thread juggles with in run_primitives
     LARGEST = 112                       # bytes: past the last class now and then
 
 
@@ -201,27 +203,35 @@ cdef class Load:
     cdef uint64_t bound
     cdef bint bounded
     cdef uint64_t slack                 # items that threads in the middle of a transfer may have in hand
+    cdef size_t largest                 # bytes of the last class
+    cdef uint32_t procs, cpus
     cdef double began
     cdef Sample* samples
     cdef uint64_t sampled               # samples ever; the first MAX_SAMPLES of each thinning are kept
     cdef uint64_t kept, every
-    cdef uint64_t peak_cached, peak_outside, peak_live
+    cdef uint64_t peak_cached, peak_outside
     cdef uint32_t evidence_lock
     cdef uint64_t violations
     cdef Evidence evidence[MAX_EVIDENCE]
 
-    def __cinit__(self, design not None, Ledger ledger not None, uint32_t threads, seed, bint checks=True):
+    def __cinit__(self, design not None, Ledger ledger not None, uint32_t threads, seed, bint checks=True,
+                  bound=None):
         if not 1 <= threads <= MAX_THREADS:
             raise ValueError(f"threads must be from 1 to {MAX_THREADS}, not {threads}")
         if isinstance(design, RecordPool):
             self.pool = design
-            bound = self.pool.bound
+            if bound is None:
+                bound = self.pool.bound
             self.bounded = bound is not None
             self.bound = bound or 0
-            self.slack = threads * max(1, self.pool.pool.cap // 2)
+            self.slack = threads * <uint64_t>max(1, self.pool.pool.cap // 2)
+            self.largest = self.pool.layout.largest
+            self.procs = self.pool.sched.procs
+            self.cpus = self.pool.sched.cpus
         else:
             self.baseline = design
             self.design = self.baseline.design
+            self.largest = PTRDIFF_MAX
         self.ledger = ledger
         self.threads = threads
         self.seed = seed % 2**64
@@ -252,44 +262,111 @@ cdef class Load:
 
     # -- one take, one give --------------------------------------------------------------------------------
 
+    cdef inline void own(self, uint32_t thread, uint64_t* record, size_t size) noexcept nogil:
+        """A record just taken: it must be nobody's, and is marked all over."""
+        cdef uint64_t cookie = mix(self.seed ^ <uint64_t><size_t>record)
+        cdef size_t word
+        if not cas64(&record[0], 0, thread + 1):
+            self.broken(TAKEN_TWICE, <uint64_t><size_t>record, load64(&record[0]), thread + 1)
+        for word in range(1, size // 8):
+            record[word] = cookie
+
+    cdef inline void disown(self, uint32_t owner, uint64_t* record, size_t size) noexcept nogil:
+        """A record about to be given back: it must be its owner's still, and bear the marks."""
+        cdef uint64_t cookie = mix(self.seed ^ <uint64_t><size_t>record)
+        cdef size_t word
+        for word in range(1, size // 8):
+            if record[word] != cookie:
+                self.broken(OVERWRITTEN, <uint64_t><size_t>record, word, record[word])
+                break
+        if not cas64(&record[0], owner + 1, 0):
+            self.broken(GIVEN_TWICE, <uint64_t><size_t>record, load64(&record[0]), owner + 1)
+
     cdef inline uint64_t* take(self, uint32_t thread, size_t size) noexcept nogil:
         cdef Track* me = &self.tracks[thread]
         cdef uint64_t* record
-        cdef uint64_t cookie
-        cdef size_t word
         store64(&me.takes, me.takes + 1)
+        if size > self.largest:
+            me.past += 1
         if self.design.take == NULL:
             record = <uint64_t*>self.pool.new(size)
         else:
             record = <uint64_t*>self.design.take(self.design.self, thread, size)
         if record == NULL:
             store64(&me.failed, me.failed + 1)
-            return NULL
-        if self.checks:
-            if not cas64(&record[0], 0, thread + 1):
-                self.broken(TAKEN_TWICE, <uint64_t><size_t>record, load64(&record[0]), thread + 1)
-            cookie = mix(self.seed ^ <uint64_t><size_t>record)
-            for word in range(1, size // 8):
-                record[word] = cookie
+        elif self.checks:
+            self.own(thread, record, size)
         return record
 
     cdef inline void give(self, uint32_t thread, uint64_t* record, size_t size, uint32_t owner) noexcept nogil:
         cdef Track* me = &self.tracks[thread]
-        cdef uint64_t cookie
-        cdef size_t word
         if self.checks:
-            cookie = mix(self.seed ^ <uint64_t><size_t>record)
-            for word in range(1, size // 8):
-                if record[word] != cookie:
-                    self.broken(OVERWRITTEN, <uint64_t><size_t>record, word, record[word])
-                    break
-            if not cas64(&record[0], owner + 1, 0):
-                self.broken(GIVEN_TWICE, <uint64_t><size_t>record, load64(&record[0]), owner + 1)
+            self.disown(owner, record, size)
         if self.design.take == NULL:
             self.pool.free(record)
         else:
             self.design.give(self.design.self, thread, record)
         store64(&me.gives, me.gives + 1)
+
+    cdef inline bint push_one(self, uint32_t thread, void* item, size_t size) noexcept nogil:
+        self.disown(thread, <uint64_t*>(<Header*>item + 1), size)
+        if push(&self.pool.pool, 0, item) == DONE:
+            return True
+        self.own(thread, <uint64_t*>(<Header*>item + 1), size)
+        return False
+
+    cdef inline bint pop_one(self, uint32_t thread, void** item, size_t size) noexcept nogil:
+        if pop(&self.pool.pool, 0, item) != DONE:
+            return False
+        self.own(thread, <uint64_t*>(<Header*>item[0] + 1), size)
+        return True
+
+    # The same through the Python face: one call before and one after each of the pool's own.
+
+    def taking(self, uint32_t thread, size_t size):
+        """A thread is about to call pool.new(size)."""
+        cdef Track* me = &self.tracks[thread]
+        store64(&me.takes, me.takes + 1)
+        if size > self.largest:
+            me.past += 1
+
+    def took(self, uint32_t thread, size_t address, size_t size):
+        """It has got the record at this address; 0: a MemoryError."""
+        cdef Track* me = &self.tracks[thread]
+        if address == 0:
+            store64(&me.failed, me.failed + 1)
+        elif self.checks:
+            self.own(thread, <uint64_t*>address, size)
+
+    def giving(self, uint32_t thread, size_t address, size_t size, uint32_t owner):
+        """A thread is about to call pool.free of the record at this address, which `owner` took."""
+        if self.checks:
+            self.disown(owner, <uint64_t*>address, size)
+
+    def gave(self, uint32_t thread):
+        """And has done so."""
+        cdef Track* me = &self.tracks[thread]
+        store64(&me.gives, me.gives + 1)
+
+    def draw(self, uint32_t thread):
+        """The next number of the thread's own random sequence."""
+        return draw(&self.tracks[thread])
+
+    @property
+    def stopping(self):
+        """Whether the threads are asked to end."""
+        return load32(&self.stopped) != 0
+
+    def spread(self, uint32_t thread):
+        """In a build with settable P numbers: gives the calling thread Ps of its own kind, some of them out of range.
+
+        What is added is a multiple of the CPUs, so that no two running threads ever have one number. Returns
+        whether this is such a build; in any other the kernel's numbers stay.
+        """
+        cdef uint32_t worlds = (self.procs + self.cpus - 1) // self.cpus + 1
+        if self.cpus == 0:
+            return False
+        return spread(thread % worlds * self.cpus)
 
     # -- thread bodies -------------------------------------------------------------------------------------
 
@@ -384,6 +461,74 @@ cdef class Load:
                 done += 2 * length
             free(held)
 
+    def run_primitives(self, uint32_t thread, uint64_t singles, uint64_t batches):
+        """The engine's four primitives themselves: pop and push `singles` times each, popn and pushn `batches` times.
+
+        The thread has some records in hand, taken as usual before and given back after. Whatever a primitive hands
+        over must have been nobody's. Returns how often each primitive succeeded.
+        """
+        cdef void* hand[HAND]
+        cdef uint32_t held = 0, half = self.pool.pool.cap // 2, i
+        cdef uint64_t pops = 0, pushes = 0, popns = 0, pushns = 0
+        cdef size_t size = self.largest
+        cdef uint64_t* record
+        cdef int status
+        cdef Tally tally = Tally(gets=0, puts=0, refills=0, pushed=0, spills=0, popped=0)
+        if half > 32:
+            raise ValueError("cap must be at most 64 here")
+        with nogil:
+            for i in range(2 * half):
+                record = self.take(thread, size)
+                if record != NULL:
+                    hand[held] = <Header*>record - 1
+                    held += 1
+            while (pops < singles or pushes < singles) and not load32(&self.stopped):
+                if held and self.push_one(thread, hand[held - 1], size):
+                    held -= 1
+                    pushes += 1
+                if held < HAND and self.pop_one(thread, &hand[held], size):
+                    held += 1
+                    pops += 1
+            while (popns < batches or pushns < batches) and not load32(&self.stopped):
+                status = NO_P
+                if held >= half:
+                    held -= half
+                    for i in range(half):
+                        self.disown(thread, <uint64_t*>(<Header*>hand[held + i] + 1), size)
+                    status = pushn(&self.pool.pool, 0, half, &hand[held])
+                    if status == DONE:
+                        pushns += 1
+                    else:
+                        for i in range(half):
+                            self.own(thread, <uint64_t*>(<Header*>hand[held + i] + 1), size)
+                        held += half
+                if status != DONE and held + half <= HAND:
+                    if popn(&self.pool.pool, 0, half, &hand[held]) == DONE:
+                        for i in range(half):
+                            self.own(thread, <uint64_t*>(<Header*>hand[held + i] + 1), size)
+                        popns += 1
+                        held += half
+                        status = DONE
+                if status == DONE:
+                    continue
+                if held < half:                 # neither fits: one by one to where one of them does
+                    if self.pop_one(thread, &hand[held], size):
+                        held += 1
+                        pops += 1
+                elif self.push_one(thread, hand[held - 1], size):
+                    held -= 1
+                    pushes += 1
+            tally.popped = popns * half     # out of the local caches, into a caller's hand; and back
+            tally.gets = tally.popped
+            tally.pushed = pushns * half
+            tally.puts = tally.pushed
+            note(&self.pool.pool.central, 0, thread, &tally)
+            store64(&self.tracks[thread].takes, self.tracks[thread].takes + pops + tally.gets)
+            store64(&self.tracks[thread].gives, self.tracks[thread].gives + pushes + tally.puts)
+            for i in range(held):
+                self.give(thread, <uint64_t*>(<Header*>hand[i] + 1), size, thread)
+        return pops, pushes, popns, pushns
+
     # -- the sampler -----------------------------------------------------------------------------------------
 
     cdef uint64_t outside(self) noexcept nogil:
@@ -404,7 +549,7 @@ cdef class Load:
 
     cdef void sample(self) noexcept nogil:
         cdef Look seen
-        cdef uint64_t cached, outside, live = 0, i
+        cdef uint64_t cached, outside, gives = 0, i
         if self.design.take == NULL:
             look(&self.pool.pool, &seen)
             cached = seen.local + seen.central
@@ -419,17 +564,16 @@ cdef class Load:
         if self.bounded and outside > self.bound + self.slack:
             self.broken(TOTAL_BOUND_BOOKS, outside, self.bound, self.slack)
         for i in range(self.threads):
-            live += load64(&self.tracks[i].takes) - load64(&self.tracks[i].failed) - load64(&self.tracks[i].gives)
+            gives += load64(&self.tracks[i].gives)
         self.peak_cached = max(self.peak_cached, cached)
         self.peak_outside = max(self.peak_outside, outside)
-        self.peak_live = max(self.peak_live, live)
         if self.sampled % self.every == 0:
             if self.kept == MAX_SAMPLES:            # thin out: keep every other one, and sample half as densely
                 for i in range(MAX_SAMPLES // 2):
                     self.samples[i] = self.samples[2 * i]
                 self.kept = MAX_SAMPLES // 2
                 self.every *= 2
-            self.samples[self.kept] = Sample(seconds_now() - self.began, cached, seen.fullest, outside)
+            self.samples[self.kept] = Sample(seconds_now() - self.began, cached, seen.fullest, outside, gives)
             self.kept += 1
         store64(&self.sampled, self.sampled + 1)
 
@@ -454,16 +598,17 @@ cdef class Load:
 
     def books(self):
         """The harness's own figures, for the end of a run."""
-        takes = failed = gives = 0
+        takes = failed = gives = past = 0
         for i in range(self.threads):
             takes += load64(&self.tracks[i].takes)
             failed += load64(&self.tracks[i].failed)
             gives += load64(&self.tracks[i].gives)
+            past += self.tracks[i].past
         return {
             "takes": takes - failed, "failed": failed, "gives": gives, "created": self.ledger.created,
             "destroyed": self.ledger.destroyed, "refused": self.ledger.refused, "samples": load64(&self.sampled),
             "peak_cached": load64(&self.peak_cached), "peak_outside": load64(&self.peak_outside),
-            "peak_live": load64(&self.peak_live), "violations": load64(&self.violations), "slack": self.slack,
+            "past": past, "violations": load64(&self.violations), "slack": self.slack,
         }
 
     def now(self):
@@ -474,8 +619,8 @@ cdef class Load:
         return ops, self.samples[self.kept - 1].cached if self.kept else 0
 
     def curve(self):
-        """[(seconds, cached)] of the samples kept."""
-        return [(self.samples[i].seconds, self.samples[i].cached) for i in range(self.kept)]
+        """[(seconds, cached, records given back so far)] of the samples kept."""
+        return [(self.samples[i].seconds, self.samples[i].cached, self.samples[i].gives) for i in range(self.kept)]
 
     def first_evidence(self):
         """One sentence for each of the first violations."""
