@@ -1,1 +1,1 @@
-"""The stress suite: real OS threads against the pools, and a harness that believes nobody."""
+"""The stress suite of deferpool: real threads against the pool, checked from outside. Run as `python -m stress`."""

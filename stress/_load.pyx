@@ -12,7 +12,8 @@ What each ingredient imitates or watches:
 from cpython.pycapsule cimport PyCapsule_New
 from libc.stddef cimport size_t
 from libc.stdint cimport PTRDIFF_MAX, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memset
 
 from deferpool._platform cimport DONE, NO_P, add64, cas64, lock, load32, load64, store32, store64, unlock, wait
 from deferpool._central cimport Tally, note
@@ -206,7 +207,7 @@ cdef class Load:
     cdef size_t largest                 # bytes of the last class
     cdef uint32_t procs, cpus
     cdef double began
-    cdef Sample* samples
+    cdef Sample* kept_samples
     cdef uint64_t sampled               # samples ever; the first MAX_SAMPLES of each thinning are kept
     cdef uint64_t kept, every
     cdef uint64_t peak_cached, peak_outside
@@ -238,17 +239,18 @@ cdef class Load:
         self.checks = checks
         self.every = 1
         self.tracks = <Track*>calloc(threads, sizeof(Track))
-        self.samples = <Sample*>calloc(MAX_SAMPLES, sizeof(Sample))
+        self.kept_samples = <Sample*>malloc(MAX_SAMPLES * sizeof(Sample))
         self.rings = <Ring*>calloc((threads + 1) // 2, sizeof(Ring))
-        if self.tracks == NULL or self.samples == NULL or self.rings == NULL:
+        if self.tracks == NULL or self.kept_samples == NULL or self.rings == NULL:
             raise MemoryError("no memory for the harness")
+        memset(self.kept_samples, 0, MAX_SAMPLES * sizeof(Sample))    # resident from the start: memory is measured later
         for thread in range(threads):
             self.tracks[thread].random = mix(self.seed ^ mix(thread)) | 1
         self.began = seconds_now()
 
     def __dealloc__(self):
         free(self.tracks)
-        free(self.samples)
+        free(self.kept_samples)
         free(self.rings)
 
     # -- evidence ------------------------------------------------------------------------------------------
@@ -286,15 +288,16 @@ cdef class Load:
         cdef Track* me = &self.tracks[thread]
         cdef uint64_t* record
         store64(&me.takes, me.takes + 1)
-        if size > self.largest:
-            me.past += 1
         if self.design.take == NULL:
             record = <uint64_t*>self.pool.new(size)
         else:
             record = <uint64_t*>self.design.take(self.design.self, thread, size)
         if record == NULL:
             store64(&me.failed, me.failed + 1)
-        elif self.checks:
+            return NULL
+        if size > self.largest:
+            me.past += 1
+        if self.checks:
             self.own(thread, record, size)
         return record
 
@@ -323,19 +326,20 @@ cdef class Load:
 
     # The same through the Python face: one call before and one after each of the pool's own.
 
-    def taking(self, uint32_t thread, size_t size):
-        """A thread is about to call pool.new(size)."""
+    def taking(self, uint32_t thread):
+        """A thread is about to call pool.new."""
         cdef Track* me = &self.tracks[thread]
         store64(&me.takes, me.takes + 1)
-        if size > self.largest:
-            me.past += 1
 
     def took(self, uint32_t thread, size_t address, size_t size):
         """It has got the record at this address; 0: a MemoryError."""
         cdef Track* me = &self.tracks[thread]
         if address == 0:
             store64(&me.failed, me.failed + 1)
-        elif self.checks:
+            return
+        if size > self.largest:
+            me.past += 1
+        if self.checks:
             self.own(thread, <uint64_t*>address, size)
 
     def giving(self, uint32_t thread, size_t address, size_t size, uint32_t owner):
@@ -525,9 +529,28 @@ cdef class Load:
             note(&self.pool.pool.central, 0, thread, &tally)
             store64(&self.tracks[thread].takes, self.tracks[thread].takes + pops + tally.gets)
             store64(&self.tracks[thread].gives, self.tracks[thread].gives + pushes + tally.puts)
-            for i in range(held):
+            for i in range(held):               # out by way of a primitive: its mark may be that of a cached record
+                (<Header*>hand[i]).mark = self.pool.layout.token
                 self.give(thread, <uint64_t*>(<Header*>hand[i] + 1), size, thread)
         return pops, pushes, popns, pushns
+
+    def exercise(self, uint32_t takes):
+        """For a forked child, alone in its process: takes and gives back so many records, 100 at a time. All there?
+
+        With an allocator that fails on purpose a take may fail; then it is enough that every call comes back.
+        """
+        cdef void* held[100]
+        cdef uint32_t done = 0, i
+        cdef bint fine = True
+        with nogil:
+            while done < takes:
+                for i in range(100):
+                    held[i] = self.pool.new(8 + (done + i) % LARGEST)
+                    fine = fine and (held[i] != NULL or self.ledger.counts.fail_one_in != 0)
+                for i in range(100):
+                    self.pool.free(held[i])
+                done += 100
+        return fine
 
     # -- the sampler -----------------------------------------------------------------------------------------
 
@@ -570,10 +593,10 @@ cdef class Load:
         if self.sampled % self.every == 0:
             if self.kept == MAX_SAMPLES:            # thin out: keep every other one, and sample half as densely
                 for i in range(MAX_SAMPLES // 2):
-                    self.samples[i] = self.samples[2 * i]
+                    self.kept_samples[i] = self.kept_samples[2 * i]
                 self.kept = MAX_SAMPLES // 2
                 self.every *= 2
-            self.samples[self.kept] = Sample(seconds_now() - self.began, cached, seen.fullest, outside, gives)
+            self.kept_samples[self.kept] = Sample(seconds_now() - self.began, cached, seen.fullest, outside, gives)
             self.kept += 1
         store64(&self.sampled, self.sampled + 1)
 
@@ -593,6 +616,11 @@ cdef class Load:
     def finish(self):
         """The threads have ended: ends the sampler."""
         store32(&self.stopped, 2)
+
+    @property
+    def samples(self):
+        """How often the sampler has looked so far."""
+        return load64(&self.sampled)
 
     # -- figures ---------------------------------------------------------------------------------------------
 
@@ -616,11 +644,11 @@ cdef class Load:
         ops = 0
         for i in range(self.threads):
             ops += load64(&self.tracks[i].takes) + load64(&self.tracks[i].gives)
-        return ops, self.samples[self.kept - 1].cached if self.kept else 0
+        return ops, self.kept_samples[self.kept - 1].cached if self.kept else 0
 
     def curve(self):
         """[(seconds, cached, records given back so far)] of the samples kept."""
-        return [(self.samples[i].seconds, self.samples[i].cached, self.samples[i].gives) for i in range(self.kept)]
+        return [(self.kept_samples[i].seconds, self.kept_samples[i].cached, self.kept_samples[i].gives) for i in range(self.kept)]
 
     def first_evidence(self):
         """One sentence for each of the first violations."""

@@ -1,0 +1,76 @@
+# Every target runs from a fresh clone: it makes its own virtual environment and builds what it needs.
+#   make test PYTHON=python3.12      another interpreter: its environment and modules lie beside the others
+#   make stress ARGS="migrate --threads 64 --seconds 10"
+
+PYTHON ?= python3
+ARGS ?=
+TAG := $(shell $(PYTHON) -c 'import sysconfig; print(sysconfig.get_config_var("SOABI"))')
+VENV := .venv/$(TAG)
+PY := $(CURDIR)/$(VENV)/bin/python
+READY := $(VENV)/ready
+SOURCES := $(wildcard deferpool/*.p* deferpool/*.h stress/*.p* stress/scenarios/*.py) setup.py pyproject.toml
+LIBRARY = build/$(1)/$(TAG)/lib
+NO_RANDOM_LAYOUT = setarch $$(uname -m) -R
+
+.DEFAULT_GOAL := help
+.PHONY: help build test stress bench lint plot interrupt numbers tsan asan debug dist clean
+
+help:  ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */\1\t/' | expand -t 12
+
+$(READY): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --upgrade pip
+	$(PY) -m pip install --quiet --group dev
+	touch $@
+
+build: $(READY)  ## compile in place, with the stress suite's own modules
+	DEFERPOOL_DEV=1 $(PY) setup.py --quiet build_ext --inplace --parallel 4
+
+test: build  ## the tests, on all cores
+	$(PY) -m pytest -n auto $(ARGS)
+
+stress: build  ## the main job: real threads, every scenario, both modes; one table
+	$(PY) -m stress $(ARGS)
+
+bench: build  ## a pair of new and free beside the C library's malloc and free
+	$(PY) -m stress bench $(ARGS)
+
+interrupt: build  ## 100,000,000 operations of each primitive under timer signals and migrations
+	$(PY) -m stress interrupt --ops 400000000 $(ARGS)
+
+plot: build  ## draw docs/migrate.svg, the picture of the README
+	$(PY) -m stress migrate --plot docs/migrate.svg $(ARGS)
+
+lint: build  ## ruff, and mypy --strict
+	$(PY) -m ruff check .
+	$(PY) -m mypy
+
+# The same sources built for a purpose, in build/<variant>, and the scenarios run on that build.
+build/%/$(TAG)/built: $(READY) $(SOURCES)
+	DEFERPOOL_DEV=1 DEFERPOOL_VARIANT=$* $(PY) setup.py --quiet build --build-lib $(call LIBRARY,$*) \
+	    --build-temp build/$*/$(TAG)/temp --parallel 4
+	touch $@
+
+numbers: build/numbers/$(TAG)/built  ## a build with settable P numbers: worlds of many Ps on few CPUs
+	cd $(call LIBRARY,numbers) && $(PY) -m stress oversubscribe --threads 1000 --procs 4 --seconds 3 $(ARGS)
+	cd $(call LIBRARY,numbers) && $(PY) -m stress churn burst resize threads --procs 64 --threads 100 --seconds 2 $(ARGS)
+
+tsan: build/tsan/$(TAG)/built  ## all scenarios under the thread sanitizer (portable mode: it cannot see sections)
+	cd $(call LIBRARY,tsan) && LD_PRELOAD=$$(gcc -print-file-name=libtsan.so) \
+	    TSAN_OPTIONS="suppressions=$(CURDIR)/.ci/tsan.supp exitcode=66 halt_on_error=0" \
+	    $(NO_RANDOM_LAYOUT) $(PY) -m stress --mode portable --seconds 2 $(ARGS)
+
+asan: build/asan/$(TAG)/built  ## all scenarios under the address sanitizer, both modes
+	cd $(call LIBRARY,asan) && LD_PRELOAD=$$(gcc -print-file-name=libasan.so) \
+	    ASAN_OPTIONS="detect_leaks=0 allocator_may_return_null=1" PYTHONMALLOC=malloc \
+	    $(NO_RANDOM_LAYOUT) $(PY) -m stress --seconds 2 $(ARGS)
+
+debug: build/debug/$(TAG)/built  ## unoptimized, with assertions and Cython's annotated sources in build/cython
+	cd $(call LIBRARY,debug) && $(PY) -m stress --seconds 1 $(ARGS)
+
+dist: $(READY)  ## wheel and source archive, in dist
+	$(PY) -m build
+
+clean:  ## remove everything that was built, environments included
+	rm -rf build dist .venv *.egg-info deferpool/*.so stress/*.so

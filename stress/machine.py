@@ -1,0 +1,72 @@
+"""What this machine and interpreter are, asked of the system and never of deferpool.
+
+A library that fell back to portable mode by mistake would also say that nothing better is to be had.
+"""
+import ctypes
+import os
+import platform
+import sys
+from functools import cache
+from typing import Any
+
+AT_RSEQ_FEATURE_SIZE = 27
+SYS_MEMBARRIER = 324
+MEMBARRIER_QUERY = 0
+PRIVATE_EXPEDITED_RSEQ = 1 << 7
+
+
+@cache
+def has_sections() -> bool:
+    """Whether kernel, processor and libc offer restartable sections with their barrier."""
+    if sys.platform != "linux" or platform.machine() != "x86_64" or sys.maxsize < 2**32:
+        return False
+    libc = ctypes.CDLL(None)
+    if not hasattr(libc, "__rseq_offset"):
+        return False
+    libc.getauxval.restype = ctypes.c_ulong
+    libc.getauxval.argtypes = [ctypes.c_ulong]
+    commands = libc.syscall(ctypes.c_long(SYS_MEMBARRIER), ctypes.c_long(MEMBARRIER_QUERY), ctypes.c_long(0),
+                            ctypes.c_long(0))
+    return bool(libc.getauxval(AT_RSEQ_FEATURE_SIZE) > 0 and commands > 0 and commands & PRIVATE_EXPEDITED_RSEQ)
+
+
+def usable_cpus() -> list[int]:
+    """The CPUs that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def pin(cpu: int) -> None:
+    """Keeps the calling thread on one CPU, where the system lets it."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {cpu})
+
+
+def has_gil() -> bool:
+    system: Any = sys
+    return not hasattr(sys, "_is_gil_enabled") or bool(system._is_gil_enabled())
+
+
+def resident_bytes() -> int:
+    """Resident set of this process, after giving back to the system what the C library kept."""
+    ctypes.CDLL(None).malloc_trim(0)
+    with open("/proc/self/statm") as statm:
+        return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _cpu_model() -> str:
+    try:
+        with open("/proc/cpuinfo") as lines:
+            return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def describe() -> dict[str, str]:
+    """For reports: interpreter, system, processor."""
+    return {
+        "python": f"{platform.python_implementation()} {platform.python_version()}{'' if has_gil() else ', GIL off'}",
+        "system": f"{platform.system()} {platform.release()}, {' '.join(platform.libc_ver()).strip() or 'libc unknown'}",
+        "processor": f"{_cpu_model()}, {len(usable_cpus())} CPUs usable",
+    }

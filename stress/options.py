@@ -1,0 +1,144 @@
+"""The command line of a stress run, and the line that runs it again."""
+from __future__ import annotations
+
+import argparse
+import os
+import secrets
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from stress import machine
+from stress.plan import Options
+from stress.scenarios import ALL
+
+
+@dataclass(frozen=True)
+class Command:
+    options: Options
+    json: Path | None
+    plot: Path | None
+    rerun: str
+
+
+def parse(arguments: Sequence[str]) -> Command:
+    """Ends the process with status 2, and the reason on stderr, when the arguments make no sense."""
+    parser = _parser()
+    given = parser.parse_args(arguments)
+    options = Options(
+        scenarios=tuple(dict.fromkeys(given.scenario)) or tuple(ALL),
+        modes=_modes(parser, given.mode), calls=_calls(given.calls),
+        threads=given.threads, seconds=given.seconds, ops=given.ops, seed=given.seed, procs=given.procs, cap=given.cap,
+        limit=given.limit, no_limit=given.no_limit, fail=given.fail, checks=not given.no_checks,
+    )
+    if "sections" in options.modes and options.procs is not None and options.procs < len(machine.usable_cpus()):
+        parser.error(f"--procs {options.procs} is fewer than the {len(machine.usable_cpus())} CPUs here: "
+                     "that is portable mode (add --mode portable)")
+    for path, endings in ((given.json, (".json",)), (given.plot, (".png", ".svg"))):
+        if path is not None:
+            _check_writable(parser, path, endings)
+    return Command(options, given.json, given.plot, _rerun_line(arguments, given.seed))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m stress",
+        description="Real threads against the pool, checked from outside: does the bound hold, is nothing lost?",
+        epilog="`python -m stress bench` compares speeds instead. Exit status: 0 every run held; 1 one did not, or "
+               "Ctrl-C; 2 bad arguments.",
+    )
+    add = parser.add_argument
+    add("scenario", nargs="*", type=_scenario, help=f"default: all of {', '.join(ALL)}")
+    add("--mode", choices=["both", "sections", "portable"], default="both", help="how threads own their P (default: both)")
+    add("--calls", choices=["auto", "nogil", "python", "both"], default="auto",
+        help="nogil loops, or Python-level calls; auto adds the latter where there is no GIL")
+    add("--threads", type=_number(1, 4096), metavar="N", help="threads of each run (default: by scenario)")
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--seconds", type=_seconds, metavar="S", help="length of each run")
+    length.add_argument("--ops", type=_number(1, 10**12), metavar="N", help="takes and gives of each run, together")
+    add("--seed", type=_number(0, 2**64 - 1), default=secrets.randbits(32), metavar="N",
+        help="of every random choice (default: a new one, printed)")
+    add("--procs", type=_number(1, 1024), metavar="N", help="number of Ps (default: by mode)")
+    add("--cap", type=_even, default=32, metavar="N", help="most items in a local cache: even, from 2 (default: 32)")
+    limit = parser.add_mutually_exclusive_group()
+    limit.add_argument("--limit", type=_number(0, 2**62), metavar="N",
+                       help="most items in the central pool (default: 1,024 a class)")
+    limit.add_argument("--no-limit", action="store_true", help="a central pool without a limit, as in Go")
+    add("--fail", type=_number(2, 10**9), default=0, metavar="N", help="the allocator fails once in N calls, at random")
+    add("--no-checks", action="store_true", help="do not write, check and own every record")
+    add("--json", type=Path, metavar="FILE", help="write all figures")
+    add("--plot", type=Path, metavar="FILE", help="draw cached items over time: .png or .svg")
+    return parser
+
+
+# ---- kinds of arguments: each says what was wrong -----------------------------------------------------
+
+def _scenario(text: str) -> str:
+    if text not in ALL:
+        raise argparse.ArgumentTypeError(f"no scenario is called {text!r}: there are {', '.join(ALL)}")
+    return text
+
+
+def _number(low: int, high: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        try:
+            value = int(text.replace("_", "").replace(",", ""))
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"{value} is not from {low} to {high}")
+        return value
+    return number
+
+
+def _even(text: str) -> int:
+    value = _number(2, 32768)(text)
+    if value % 2:
+        raise argparse.ArgumentTypeError(f"{value} is odd: half of it must move at once")
+    return value
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds") from None
+    if not 0 < value <= 1e6:
+        raise argparse.ArgumentTypeError(f"{text} seconds is not more than 0 and at most 1,000,000")
+    return value
+
+
+def _modes(parser: argparse.ArgumentParser, mode: str) -> tuple[str, ...]:
+    if mode == "sections" and not machine.has_sections():
+        parser.error("--mode sections: this machine has no restartable sections (Linux on x86-64 with rseq has)")
+    if mode == "both":
+        return ("sections", "portable") if machine.has_sections() else ("portable",)
+    return (mode,)
+
+
+def _calls(calls: str) -> tuple[str, ...]:
+    if calls == "auto":
+        return ("nogil",) if machine.has_gil() else ("nogil", "python")
+    return ("nogil", "python") if calls == "both" else (calls,)
+
+
+def _check_writable(parser: argparse.ArgumentParser, path: Path, endings: tuple[str, ...]) -> None:
+    if path.suffix.lower() not in endings:
+        parser.error(f"{path}: must end in {' or '.join(endings)}")
+    existed = path.exists()
+    try:
+        with path.open("a"):
+            pass
+    except OSError as error:
+        parser.error(f"{path} cannot be written: {error.strerror}")
+    if not existed:
+        path.unlink()
+
+
+def _rerun_line(arguments: Sequence[str], seed: int) -> str:
+    environment = [f"{name}={os.environ[name]}" for name in ("DEFERPOOL_PORTABLE",) if name in os.environ]
+    words = list(arguments)
+    if not any(word == "--seed" or word.startswith("--seed=") for word in words):
+        words += ["--seed", str(seed)]
+    return " ".join([*environment, Path(sys.executable).name, "-m", "stress", *words])

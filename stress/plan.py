@@ -1,0 +1,108 @@
+"""What a scenario asks for, and what a run of it gave: plain data between the scenarios, the runner and the report."""
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import deferpool
+    from stress._load import Load
+    from stress.runner import Running
+
+DEFERPOOL = "deferpool"
+PER_P = "a list per P"
+PER_THREAD = "a list per thread"
+
+SAMPLES = 1_000  # of the bounds, at least, in every run whose length is not given by its operations
+SIZES = (16, 32, 48, 64, 80)
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line says. None: the scenario's own choice."""
+
+    scenarios: tuple[str, ...] = ()
+    modes: tuple[str, ...] = ("sections", "portable")
+    calls: tuple[str, ...] = ("nogil",)
+    threads: int | None = None
+    seconds: float | None = None
+    ops: int | None = None
+    seed: int = 0
+    procs: int | None = None
+    cap: int = 32
+    limit: int | None = None
+    no_limit: bool = False
+    fail: int = 0
+    checks: bool = True
+
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """One run: so many threads against one design, in one mode, through one kind of calls."""
+
+    scenario: str
+    threads: int
+    most_live: int  # records that can be out with callers at once
+    options: Options
+    mode: str = ""  # none for a baseline
+    design: str = DEFERPOOL
+    calls: str = "nogil"
+    sizes: tuple[int, ...] = SIZES
+    usual_limit: int | None = None  # where the command line says nothing; None: the library's own, 1,024 a class
+    procs: int | None = None
+    most_procs: int = 0  # the bound that holds throughout is that of so many Ps
+    seconds: float | None = None
+    ops: int | None = None  # takes and gives together, for the progress bar
+    body: Callable[[Load, deferpool.RecordPool, int], object] | None = None  # what thread i does
+    during: Callable[[Running], None] | None = None  # what goes on meanwhile; the run ends with it
+    cpu: Callable[[int], int] | None = None  # where thread i is pinned
+    spread: bool = True  # test builds: each thread among Ps of its own
+    label: str = ""
+
+    @property
+    def limit(self) -> int | None:
+        if self.options.no_limit:
+            return None
+        if self.options.limit is not None:
+            return self.options.limit
+        return 1024 * len(self.sizes) if self.usual_limit is None else self.usual_limit
+
+    @property
+    def title(self) -> str:
+        parts = [self.scenario, self.label, self.design if self.design != DEFERPOOL else "", self.mode]
+        return " ".join(part for part in [*parts, "python" if self.calls == "python" else ""] if part)
+
+
+@dataclass
+class Result:
+    """What a run gave. `broken` is filled by the checks: a sentence for each invariant that did not hold."""
+
+    plan: Plan
+    seconds: float = 0.0
+    mode_at_start: str = ""
+    procs: int = 0
+    bound: int | None = None
+    books: dict[str, int] = field(default_factory=dict)
+    stats: dict[str, Any] = field(default_factory=dict)
+    restarts: int = 0
+    curve: list[tuple[float, int, int]] = field(default_factory=list)
+    evidence: list[str] = field(default_factory=list)  # from the threads and the sampler, while they ran
+    left: dict[str, int] = field(default_factory=dict)  # what the allocator missed once all was given back
+    resident: list[int] = field(default_factory=list)  # bytes, now and then; where the scenario looks
+    notes: list[str] = field(default_factory=list)
+    interrupted: bool = False
+    broken: list[str] = field(default_factory=list)
+
+    @property
+    def operations(self) -> int:
+        return self.books["takes"] + self.books["gives"]
+
+    @property
+    def verdict(self) -> str:
+        if self.broken:
+            return "FAILED"
+        if self.interrupted:
+            return "interrupted"
+        return "held" if self.plan.design == DEFERPOOL else "grows"

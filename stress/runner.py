@@ -1,0 +1,152 @@
+"""Runs one plan: threads, sampler and disturbance, and then the books. Judges nothing."""
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+import deferpool
+from stress import machine
+from stress._baselines import PerP, PerThread
+from stress._load import Ledger, Load
+from stress.plan import DEFERPOOL, PER_P, SAMPLES, Plan, Result
+
+SAMPLE_EVERY_US = 150
+PATIENCE_S = 60.0
+Tick = Callable[[float, int, int, int | None], None]  # share of the run done, operations, cached, bound
+
+
+class Running:
+    """A run that is under way, for those who disturb it and for the progress bar."""
+
+    def __init__(self, plan: Plan, load: Load, pool: deferpool.RecordPool | None, ledger: Ledger, tick: Tick) -> None:
+        self.plan = plan
+        self.load = load
+        self.ledger = ledger
+        self.broken: list[str] = []
+        self.resident: list[int] = []
+        self.notes: list[str] = []
+        self.threads: list[threading.Thread] = []
+        self._pool = pool
+        self._tick = tick
+        self._began = time.monotonic()
+        self._gate = threading.Event()
+
+    @property
+    def pool(self) -> deferpool.RecordPool:
+        assert self._pool is not None, "a baseline has no pool"
+        return self._pool
+
+    def start(self, index: int, body: Callable[[Load, deferpool.RecordPool, int], object]) -> threading.Thread:
+        """A new thread with the tracks of number `index`."""
+
+        def work() -> None:
+            try:
+                if self.plan.cpu is not None:
+                    machine.pin(self.plan.cpu(index))
+                if self.plan.spread:
+                    self.load.spread(index)
+                self._gate.wait()
+                body(self.load, self._pool, index)  # type: ignore[arg-type]
+            except BaseException as error:
+                self.broken.append(f"thread {index} died: {error!r}")
+                self.load.stop()
+
+        thread = threading.Thread(target=work, name=f"{self.plan.scenario}-{index}", daemon=True)
+        thread.start()
+        return thread
+
+    def go(self) -> None:
+        """Lets the threads start: all are there by now. One that runs already makes the next one wait for a CPU."""
+        self._began = time.monotonic()
+        self._gate.set()
+
+    def tick(self, share: float | None = None) -> None:
+        """Shows where the run is. `share`: how much of it is done, where operations and time do not tell."""
+        ops, cached = self.load.now()
+        if share is None and self.plan.ops:
+            share = ops / self.plan.ops
+        elif share is None:
+            share = (time.monotonic() - self._began) / (self.plan.seconds or 1)
+        self._tick(min(1.0, share), ops, cached, None if self._pool is None else self._pool.bound)
+
+    def out_of_time(self) -> bool:
+        """Whether the seconds that the command line allows are over."""
+        seconds = self.plan.options.seconds
+        return seconds is not None and time.monotonic() > self._began + seconds
+
+    def seen_enough(self) -> bool:
+        """Whether the sampler has had its thousand looks; on a crowded machine it may have to wait for its turns."""
+        return self.load.samples >= SAMPLES or time.monotonic() > self._began + PATIENCE_S
+
+    def wait(self) -> None:
+        """Until the threads have done their operations, or the time is over and the sampler has seen enough."""
+        end = None if self.plan.seconds is None else self._began + self.plan.seconds
+        while any(thread.is_alive() for thread in self.threads) and not self.load.stopping:
+            self.tick()
+            rest = 0.1 if end is None else min(0.1, end - time.monotonic())
+            if rest <= 0:
+                if self.seen_enough():
+                    break
+                rest = 0.1
+            next((thread for thread in self.threads if thread.is_alive()), self.threads[0]).join(rest)
+
+
+def run(plan: Plan, tick: Tick) -> Result:
+    """Runs the plan to its end, or until Ctrl-C, and closes the books."""
+    options = plan.options
+    result = Result(plan)
+    ledger = Ledger()
+    sched = pool = None
+    bound = None
+    design: deferpool.RecordPool | PerP | PerThread
+    if plan.design == DEFERPOOL:
+        sched = deferpool.Sched(plan.procs, portable=plan.mode == "portable", clear_on_gc=False)
+        design = pool = deferpool.RecordPool(plan.sizes, cap=options.cap, limit=plan.limit, sched=sched,
+                                             allocator=ledger.capsule())
+        result.mode_at_start, result.procs = sched.mode, sched.procs
+        if plan.limit is not None:
+            bound = max(plan.most_procs, sched.procs) * len(plan.sizes) * options.cap + plan.limit
+    else:
+        design = (PerP if plan.design == PER_P else PerThread)(ledger)
+    result.bound = bound
+    load = Load(design, ledger, plan.threads, options.seed, options.checks, bound)
+    running = Running(plan, load, pool, ledger, tick)
+    ledger.failing(options.fail, options.seed)
+
+    sampler = threading.Thread(target=load.run_sampler, args=(SAMPLE_EVERY_US,), daemon=True)
+    began = time.perf_counter()
+    try:
+        if plan.body is not None:
+            running.threads = [running.start(index, plan.body) for index in range(plan.threads)]
+        began = time.perf_counter()
+        sampler.start()
+        running.go()
+        (plan.during or Running.wait)(running)
+    except KeyboardInterrupt:
+        result.interrupted = True
+    load.stop()
+    running.go()
+    for thread in running.threads:
+        thread.join()
+    result.seconds = time.perf_counter() - began
+    load.finish()
+    if sampler.ident is not None:
+        sampler.join()
+    ledger.failing(0, 0)
+
+    result.books = load.books()
+    result.curve = load.curve()
+    result.evidence = load.first_evidence()
+    result.broken = running.broken
+    result.resident = running.resident
+    result.notes = running.notes
+    if pool is not None and sched is not None:
+        result.stats = pool.stats()
+        result.restarts = sched.stats()["restarts"]
+        pool.clear()
+        result.left = {"records": ledger.created - ledger.destroyed}
+        del running, load, design, pool     # the pool gives back its own memory with its last reference
+        result.left["memory of the pool"] = ledger.meta_outstanding
+    tick(1.0, result.operations, result.curve[-1][1] if result.curve else 0, bound)
+    return result

@@ -1,0 +1,61 @@
+"""interrupt: the four primitives, again and again, while timers and a busy hand on the CPU masks break them off.
+
+It is what preemption does on a crowded machine, made dense: each thread gets a signal every 50 microseconds, and
+somebody pushes the threads from CPU to CPU. A section that is broken off must start over as if nothing had been.
+"""
+from __future__ import annotations
+
+import threading
+from functools import partial
+
+import deferpool
+from stress import machine
+from stress._interrupts import Timer, push_about
+from stress._load import Load
+from stress.plan import Options, Plan
+from stress.runner import Running
+
+TIMER_US = 50
+PUSH_US = 200
+EACH = 10_000_000  # operations of each primitive
+
+
+def plans(options: Options) -> list[Plan]:
+    threads = options.threads or 2 * len(machine.usable_cpus())
+    each = EACH if options.ops is None else max(1, options.ops // 4)
+    if options.ops is None and options.seconds is not None:
+        each = 1 << 62
+    half = options.cap // 2
+    return [
+        Plan(
+            scenario="interrupt", options=options, mode=mode, threads=threads, procs=options.procs, sizes=(64,),
+            most_live=4 * threads * options.cap, ops=None if each == 1 << 62 else 2 * each * (1 + half),
+            seconds=options.seconds, body=partial(body, max(1, each // threads)), during=during, spread=False,
+        )
+        for mode in options.modes
+    ]
+
+
+def body(each: int, load: Load, pool: deferpool.RecordPool, thread: int) -> None:
+    timer = Timer(TIMER_US)
+    try:
+        load.run_primitives(thread, each, each)
+    finally:
+        timer.stop()
+
+
+def during(running: Running) -> None:
+    tids = [thread.native_id for thread in running.threads if thread.native_id is not None]
+    over = threading.Event()
+
+    def push() -> None:
+        pushed = push_about(tids, machine.usable_cpus(), PUSH_US, running.plan.options.seed, over.is_set)
+        running.notes.append(f"threads were pushed to another CPU {pushed:,} times")
+
+    pusher = threading.Thread(target=push, daemon=True)
+    pusher.start()
+    try:
+        running.wait()
+    finally:
+        over.set()
+        pusher.join()
