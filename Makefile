@@ -22,6 +22,7 @@ $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --upgrade pip
 	$(PY) -m pip install --quiet --group dev
+	$(PY) -m pip install --quiet --only-binary :all: --group plot || echo "no matplotlib for $(TAG): --plot is off there"
 	touch $@
 
 build: $(READY)  ## compile in place, with the stress suite's own modules
@@ -43,6 +44,7 @@ plot: build  ## draw docs/migrate.svg, the picture of the README
 	$(PY) -m stress migrate --plot docs/migrate.svg $(ARGS)
 
 lint: build  ## ruff, and mypy --strict
+	$(PY) -m pip install --quiet --group lint
 	$(PY) -m ruff check .
 	$(PY) -m mypy
 

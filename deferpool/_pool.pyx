@@ -352,6 +352,10 @@ cdef bint equip(Pool* pool, Registry* registry, uint32_t procs) noexcept nogil:
 cdef inline Pool* pool_of(Member* member) noexcept nogil:
     return <Pool*>(<char*>member - <size_t>&(<Pool*>NULL).member)
 
+cdef bint equip_member(Member* member, uint32_t procs) noexcept nogil:
+    cdef Pool* pool = pool_of(member)
+    return equip(pool, <Registry*>pool.sched, procs)
+
 cdef void hold(Member* member) noexcept nogil:
     hold_central(&pool_of(member).central)
 
@@ -407,6 +411,8 @@ cdef class ItemPool:
         cdef Pool* pool = &self.pool
         cdef uint64_t bound_limit = UINT64_MAX
         cdef Registry* registry
+        cdef uint32_t procs
+        cdef bint done
         cap = index(cap)
         if cap < 2 or cap > MAX_CAP or cap % 2:
             raise ValueError(f"cap must be even and from 2 to {MAX_CAP}, not {cap}")
@@ -424,27 +430,21 @@ cdef class ItemPool:
         pool.alloc = alloc if alloc != NULL else plain_alloc
         pool.release = release if release != NULL else plain_release
         pool.arg = arg
+        pool.member.equip = equip_member
         pool.member.hold = hold
         pool.member.unhold = unhold
         pool.caches = <void**>calloc(MAX_PROCS, sizeof(void*))
         if pool.caches == NULL or not open_central(&pool.central, classes, stripes_for(registry), pool.cap // 2,
                                                    bound_limit, pool.alloc, pool.release, arg):
             raise MemoryError("no memory for a pool")
-        while True:
-            self._equip(self.owner.procs)
-            if link(registry, &pool.member):
-                break
+        while not link(registry, &pool.member):
+            procs = self.owner.procs
+            with nogil:
+                done = equip(pool, registry, procs)
+            if not done:
+                raise MemoryError(f"no memory for the local caches of {procs} Ps")
         remember(self.owner.pools, self)
         return 0
-
-    def _equip(self, uint32_t procs):
-        """For Sched: local caches for this many Ps."""
-        cdef Registry* registry = self.owner.registry
-        cdef bint done
-        with nogil:
-            done = equip(&self.pool, registry, procs)
-        if not done:
-            raise MemoryError(f"no memory for the local caches of {procs} Ps")
 
     def _drain_retired(self):
         """For Sched: what removed Ps hold goes to the central pool, and past the limit to the allocator."""

@@ -11,6 +11,8 @@ cdef struct Member:
     Member* next
     Member** link                               # what points at this one
     uint32_t equipped                           # Ps below this have caches of the pool
+    uint32_t pins                               # resizes that equip it now; its memory stays until there are none
+    bint (*equip)(Member*, uint32_t) noexcept nogil     # give the Ps below a number their caches; no lock is held
     void (*hold)(Member*) noexcept nogil        # a fork begins: take every central lock
     void (*unhold)(Member*) noexcept nogil      # and give them back
 

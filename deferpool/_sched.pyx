@@ -9,11 +9,11 @@ While the registry is locked no memory is allocated, no Python code runs and the
 import os
 import sys
 import sysconfig
-import time
 import weakref
 from itertools import count
 from operator import index
 
+from libc.errno cimport ENOMEM
 from libc.stdlib cimport calloc, free
 from libc.stdint cimport intptr_t, uint32_t, uint64_t
 
@@ -105,30 +105,45 @@ cdef bint link(Registry* registry, Member* member) noexcept nogil:
 
 
 cdef void unlink(Registry* registry, Member* member) noexcept nogil:
+    cdef uint32_t turns = 0
     lock(&registry.lock)
     member.link[0] = member.next
     if member.next != NULL:
         member.next.link = member.link
+    while member.pins:
+        unlock(&registry.lock)
+        wait(&turns)
+        lock(&registry.lock)
     unlock(&registry.lock)
 
 
-cdef int RETRY = -1
+cdef bint equip_all(Registry* registry, uint32_t n) noexcept nogil:
+    """Under the registry lock, which it gives up meanwhile: gives each pool its caches on n Ps. False: no memory."""
+    cdef Member* member = registry.members
+    cdef bint done = True
+    while done and member != NULL:
+        if member.equipped >= n:
+            member = member.next
+            continue
+        member.pins += 1
+        unlock(&registry.lock)
+        done = member.equip(member, n)
+        lock(&registry.lock)
+        member.pins -= 1
+        member = registry.members       # the list may have changed
+    return done
 
-cdef int resize(Registry* registry, uint32_t n) noexcept nogil:
-    """Makes Ps 0 to n-1 the ones in use, in the mode that n asks for. RETRY: some pool lacks caches."""
-    cdef uint32_t i, old = 0
-    cdef int error = 0
-    cdef Member* member
+
+cdef int resize(Registry* registry, uint32_t n, uint32_t* before) noexcept nogil:
+    """Makes Ps 0 to n-1 the ones in use, in the mode that n asks for. 0, or an error number and no change."""
+    cdef uint32_t i, old
+    cdef int error = ENOMEM
     cdef P* p
     cdef bint sections = registry.sections and n >= registry.cpus
     lock(&registry.lock)
-    member = registry.members
-    while member != NULL and member.equipped >= n:
-        member = member.next
-    if member != NULL:
-        error = RETRY
-    else:
+    if equip_all(registry, n):
         old = registry.state.procs
+        before[0] = old
         error = stop(registry, 0, old)
     if not error:
         set_area(&registry.state, AREA if sections else 0)
@@ -184,7 +199,15 @@ cdef void after_fork() noexcept nogil:
 
 
 cdef void after_fork_in_child() noexcept nogil:
+    cdef Registry* registry = registries
+    cdef Member* member
     barrier_register()
+    while registry != NULL:
+        member = registry.members
+        while member != NULL:
+            member.pins = 0             # of threads that this process does not have
+            member = member.next
+        registry = registry.next
     after_fork()
 
 
@@ -236,7 +259,7 @@ cdef class Sched:
     def __cinit__(self, procs=None, *, bint portable=False, bint clear_on_gc=True):
         global registries
         cdef Registry* registry
-        cdef uint32_t i, n
+        cdef uint32_t i, n, none
         cdef bint sections = SECTIONS and not portable
         cpus = _usable_cpus() if COMPACT or not SECTIONS else _highest_cpus()
         n = _checked_procs(procs) if procs is not None else min(cpus if sections else max(4 * cpus, 16), MAX_PROCS)
@@ -253,7 +276,7 @@ cdef class Sched:
         registry.state.number = NUMBER
         registry.cpus = min(cpus, MAX_PROCS)
         registry.sections = sections
-        resize(registry, n)             # nothing runs on it yet: it stops no P and cannot fail
+        resize(registry, n, &none)      # nothing runs on it yet: it stops no P and cannot fail
         with nogil:
             lock(&registries_lock)
             registry.next = registries
@@ -304,21 +327,16 @@ cdef class Sched:
         Raises ValueError or TypeError for a bad number, MemoryError, and OSError when the kernel refuses the
         barrier; nothing has changed then. Thread-safe.
         """
-        cdef uint32_t wanted = _checked_procs(n), old
-        cdef int error = RETRY
+        cdef uint32_t wanted = _checked_procs(n), old = 0
+        cdef int error
         cdef Registry* registry = self.registry
-        old = load32(&registry.state.procs)
-        while error == RETRY:
-            pools = self.live_pools()
-            for pool in pools:
-                pool._equip(wanted)
-            with nogil:
-                error = resize(registry, wanted)
-            if error == RETRY:
-                time.sleep(0)           # a pool is just being made; its thread must get on
+        with nogil:
+            error = resize(registry, wanted, &old)
+        if error == ENOMEM:
+            raise MemoryError(f"no memory for the local caches of {wanted} Ps")
         if error:
-            raise OSError(error, f"membarrier refused, procs still {old}: {os.strerror(error)}")
-        for pool in pools:
+            raise OSError(error, f"membarrier refused, procs still {self.procs}: {os.strerror(error)}")
+        for pool in self.live_pools():
             pool._drain_retired()
         return old
 

@@ -40,10 +40,10 @@ cdef struct Allocator:
     void (*release_meta)(void* arg, void* memory) noexcept nogil
     void* arg
 
+# The last dropped records, debug only. Atomic and without a lock, which a fork would have to hold.
 cdef struct Quarantine:
-    uint32_t lock
-    uint32_t size, at                   # a ring of the last dropped records, debug only
-    void** ring
+    uint64_t size, at
+    uint64_t* ring                      # addresses
 
 # All of a pool that is not the engine's and that code without the GIL looks at.
 cdef struct Layout:

@@ -14,7 +14,7 @@ from libc.stdint cimport UINT64_MAX, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
-from deferpool._platform cimport add64, cas64, die, load64, lock, unlock
+from deferpool._platform cimport add64, cas64, die, load64
 from deferpool._pool cimport FaceOps, ItemPool
 from deferpool._sched cimport Sched
 
@@ -89,24 +89,25 @@ cdef void drop_record(void* face, void* item, uint32_t cls) noexcept nogil:
 cdef void release(Layout* layout, Header* header, size_t size) noexcept nogil:
     """To the allocator; in debug mode by way of the quarantine, which keeps the mark readable for a while."""
     cdef Quarantine* q = &layout.quarantine
-    cdef void* leaving = header
+    cdef uint64_t leaving = <uint64_t><size_t>header
+    cdef uint64_t* place
     if q.size:
         memset(header + 1, 0xDF, size)
-        lock(&q.lock)
-        leaving = q.ring[q.at]
-        q.ring[q.at] = header
-        q.at = (q.at + 1) % q.size
-        unlock(&q.lock)
-    if leaving != NULL:
-        layout.allocator.release(layout.allocator.arg, leaving)
+        place = &q.ring[add64(&q.at, 1) % q.size]
+        while True:
+            leaving = load64(place)
+            if cas64(place, leaving, <uint64_t><size_t>header):
+                break
+    if leaving:
+        layout.allocator.release(layout.allocator.arg, <void*><size_t>leaving)
 
 
 cdef void close_records(void* face) noexcept nogil:
     cdef Layout* layout = <Layout*>face
-    cdef uint32_t i
+    cdef uint64_t i
     for i in range(layout.quarantine.size):
-        if layout.quarantine.ring[i] != NULL:
-            layout.allocator.release(layout.allocator.arg, layout.quarantine.ring[i])
+        if layout.quarantine.ring[i]:
+            layout.allocator.release(layout.allocator.arg, <void*><size_t>layout.quarantine.ring[i])
     free(layout.quarantine.ring)
     free(layout.class_of)
 
@@ -128,6 +129,7 @@ cdef uint64_t new_token() noexcept nogil:
 
 
 def _checked_sizes(sizes):
+    sizes = tuple(sizes)
     rounded = []
     for size in sizes:
         size = index(size)
@@ -137,7 +139,7 @@ def _checked_sizes(sizes):
     if not 1 <= len(rounded) <= MAX_CLASSES:
         raise ValueError(f"there must be 1 to {MAX_CLASSES} sizes, not {len(rounded)}")
     if sorted(set(rounded)) != rounded:
-        raise ValueError(f"sizes must grow from class to class, in steps of 16 bytes: {tuple(sizes)}")
+        raise ValueError(f"sizes must grow from class to class, in steps of 16 bytes: {sizes}")
     return tuple(rounded)
 
 
@@ -201,7 +203,7 @@ cdef class RecordPool(ItemPool):
             raise TypeError(f"allocator must be a capsule named 'deferpool.Allocator', not {type(allocator).__name__}")
         self.debug = os.environ.get("DEFERPOOL_DEBUG", "0") == "1" if debug is None else bool(debug)
         if self.debug:
-            self.layout.quarantine.ring = <void**>calloc(4096, sizeof(void*))
+            self.layout.quarantine.ring = <uint64_t*>calloc(4096, sizeof(uint64_t))
             if self.layout.quarantine.ring == NULL:
                 raise MemoryError("no memory for the quarantine")
             self.layout.quarantine.size = 4096
@@ -293,6 +295,9 @@ cdef class Record:
 
     def __releasebuffer__(self, Py_buffer* buffer):
         add64(&self.exports, UINT64_MAX)
+
+    def __reduce__(self):
+        raise TypeError("a Record is one handle of one record: it can be neither copied nor pickled")
 
     @property
     def address(self):

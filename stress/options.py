@@ -7,6 +7,7 @@ import secrets
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from stress import machine
@@ -38,6 +39,8 @@ def parse(arguments: Sequence[str]) -> Command:
     for path, endings in ((given.json, (".json",)), (given.plot, (".png", ".svg"))):
         if path is not None:
             _check_writable(parser, path, endings)
+    if given.plot is not None and find_spec("matplotlib") is None:
+        parser.error("--plot needs matplotlib, which is not installed here")
     return Command(options, given.json, given.plot, _rerun_line(arguments, given.seed))
 
 
