@@ -245,16 +245,21 @@ cdef void look(Pool* pool, Look* seen) noexcept nogil:
     seen.central = load64(&pool.central.held)
 
 
-cdef uint64_t note_peak(Pool* pool) noexcept nogil:
-    """Raises the peak to what is cached now, and returns that."""
-    cdef Look seen
-    cdef uint64_t cached, peak
-    look(pool, &seen)
-    cached = seen.local + seen.central
+cdef uint64_t raise_peak(Pool* pool, uint64_t cached) noexcept nogil:
+    """The highest figure ever seen, this one included."""
+    cdef uint64_t peak
     while True:
         peak = load64(&pool.peak)
-        if cached <= peak or cas64(&pool.peak, peak, cached):
+        if cached <= peak:
+            return peak
+        if cas64(&pool.peak, peak, cached):
             return cached
+
+
+cdef void note_peak(Pool* pool) noexcept nogil:
+    cdef Look seen
+    look(pool, &seen)
+    raise_peak(pool, seen.local + seen.central)
 
 
 # ---- taking items from a P that is not ours ------------------------------------------------------------------
@@ -520,7 +525,6 @@ cdef class ItemPool:
         cdef uint64_t gets = 0, puts = 0, refills = 0, pushed = 0, spills = 0, popped = 0
         cdef uint64_t bypass_puts = load64(&pool.bypass_puts), bypass_gets = load64(&pool.bypass_gets)
         cdef Stripe* stripe
-        note_peak(pool)
         per_p = []
         for i in range(equipped):
             counts = []
@@ -550,5 +554,5 @@ cdef class ItemPool:
             "created": created + bypass_gets, "destroyed": destroyed + bypass_puts,
             "live": max(0, <int64_t>(gets - puts)), "cached": local + central, "central": central,
             "bypassed": bypass_gets, "gets": gets, "puts": puts, "refills": refills, "spills": spills,
-            "dropped": dropped, "peak_cached": load64(&pool.peak), "bound": self._bound(procs), "per_p": per_p,
+            "dropped": dropped, "peak_cached": raise_peak(pool, local + central), "bound": self._bound(procs), "per_p": per_p,
         }

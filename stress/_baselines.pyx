@@ -60,7 +60,7 @@ cdef void give_to(List* free_list, void* record) noexcept nogil:
 cdef uint64_t cached(void* self) noexcept nogil:
     cdef uint32_t i
     cdef uint64_t n = 0
-    for i in range(LISTS):
+    for i in range(<uint32_t>LISTS):
         n += load64(&(<Lists*>self).list[i].n)
     return n
 
@@ -94,7 +94,7 @@ cdef class _Unbounded(Baseline):
         cdef uint32_t i
         if lists == NULL:
             return
-        for i in range(LISTS):
+        for i in range(<uint32_t>LISTS):
             while lists.list[i].first != NULL:
                 record = lists.list[i].first
                 lists.list[i].first = (<void**>record)[0]

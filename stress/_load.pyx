@@ -211,6 +211,7 @@ cdef class Load:
     cdef uint64_t sampled               # samples ever; the first MAX_SAMPLES of each thinning are kept
     cdef uint64_t kept, every
     cdef uint64_t peak_cached, peak_outside
+    cdef uint64_t latest                # cached at the last sample
     cdef uint32_t evidence_lock
     cdef uint64_t violations
     cdef Evidence evidence[MAX_EVIDENCE]
@@ -588,11 +589,12 @@ cdef class Load:
             self.broken(TOTAL_BOUND_BOOKS, outside, self.bound, self.slack)
         for i in range(self.threads):
             gives += load64(&self.tracks[i].gives)
+        store64(&self.latest, cached)
         self.peak_cached = max(self.peak_cached, cached)
         self.peak_outside = max(self.peak_outside, outside)
         if self.sampled % self.every == 0:
             if self.kept == MAX_SAMPLES:            # thin out: keep every other one, and sample half as densely
-                for i in range(MAX_SAMPLES // 2):
+                for i in range(<uint64_t>MAX_SAMPLES // 2):
                     self.kept_samples[i] = self.kept_samples[2 * i]
                 self.kept = MAX_SAMPLES // 2
                 self.every *= 2
@@ -644,7 +646,7 @@ cdef class Load:
         ops = 0
         for i in range(self.threads):
             ops += load64(&self.tracks[i].takes) + load64(&self.tracks[i].gives)
-        return ops, self.kept_samples[self.kept - 1].cached if self.kept else 0
+        return ops, load64(&self.latest)
 
     def curve(self):
         """[(seconds, cached, records given back so far)] of the samples kept."""
@@ -652,4 +654,4 @@ cdef class Load:
 
     def first_evidence(self):
         """One sentence for each of the first violations."""
-        return [explain(self.evidence[i]) for i in range(min(self.violations, MAX_EVIDENCE))]
+        return [explain(self.evidence[i]) for i in range(min(self.violations, <uint64_t>MAX_EVIDENCE))]

@@ -85,7 +85,7 @@ def restarts(result: Result) -> Iterator[str]:
 def flat_memory(result: Result) -> Iterator[str]:
     """Resident set: the last quarter of the run at most 1 MiB above the second."""
     quarter = len(result.resident) // 4
-    if quarter:
+    if quarter and not machine.under_sanitizer():
         second, last = max(result.resident[quarter:2 * quarter]), max(result.resident[-quarter:])
         if last > second + MIB:
             yield f"resident memory grew from {second / MIB:.1f} to {last / MIB:.1f} MiB"

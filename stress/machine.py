@@ -7,6 +7,7 @@ import os
 import platform
 import sys
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 AT_RSEQ_FEATURE_SIZE = 27
@@ -53,6 +54,15 @@ def resident_bytes() -> int:
     ctypes.CDLL(None).malloc_trim(0)
     with open("/proc/self/statm") as statm:
         return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def under_sanitizer() -> bool:
+    """Whether this process runs under gcc's thread or address sanitizer, whose own memory grows."""
+    try:
+        maps = Path("/proc/self/maps").read_text()
+    except OSError:
+        return False
+    return "libtsan" in maps or "libasan" in maps
 
 
 def _cpu_model() -> str:
