@@ -13,7 +13,7 @@ from setuptools import Extension, setup
 
 LIBRARY = ["_central", "_pool", "_sched", "records"]
 ENGINE = {"_pool", "_sched"}  # the two that hold thread-local storage and ask the kernel
-STRESS = ["_load", "_baselines", "_interrupts"]
+STRESS = ["_load", "_baselines", "_interrupts", "_bench"]
 VARIANTS = {
     "": ["-O3"],
     "tsan": ["-O1", "-g", "-fsanitize=thread"],
@@ -30,8 +30,8 @@ flags = VARIANTS[variant] if os.name == "posix" else []
 links = [flag for flag in flags if flag.startswith("-fsanitize")]
 
 extensions = [
-    Extension(f"deferpool.{name}", [f"deferpool/{name}.pyx"], define_macros=[("DP_ENGINE", "1")] if name in ENGINE else [],
-              extra_compile_args=flags, extra_link_args=links)
+    Extension(f"deferpool.{name}", [f"deferpool/{name}.pyx"], extra_compile_args=flags, extra_link_args=links,
+              define_macros=[("DP_ENGINE", "1")] if name in ENGINE else [])
     for name in LIBRARY
 ]
 if dev:

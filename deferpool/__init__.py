@@ -2,8 +2,11 @@
 
 import gc as _gc
 from pathlib import Path as _Path
+from typing import Any as _Any
 
-from deferpool._sched import Sched, default as _default, on_collection as _on_collection
+from deferpool._sched import Sched
+from deferpool._sched import default as _default
+from deferpool._sched import on_collection as _on_collection
 from deferpool.records import Record, RecordPool
 
 __all__ = ["Record", "RecordPool", "Sched", "clearpools", "get_include", "procresize", "procs", "stats"]
@@ -27,7 +30,7 @@ def clearpools() -> None:
     _default().clearpools()
 
 
-def stats() -> dict:
+def stats() -> dict[str, _Any]:
     """What the runtime is doing: mode, Ps, and the figures of every pool. See Sched.stats. Thread-safe."""
     return _default().stats()
 

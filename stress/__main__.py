@@ -43,4 +43,8 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
+    if sys.argv[1:2] == ["bench"]:
+        from stress import bench
+
+        sys.exit(bench.main(sys.argv[2:]))
     sys.exit(main(sys.argv[1:]))

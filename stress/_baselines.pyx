@@ -78,7 +78,7 @@ cdef void per_thread_give(void* self, uint32_t thread, void* record) noexcept no
     give_to(&(<Lists*>self).list[thread % LISTS], record)
 
 
-cdef class _Unbounded(Baseline):
+cdef class Unbounded(Baseline):
     def __cinit__(self, Ledger ledger not None):
         cdef Lists* lists = <Lists*>ledger.allocator.alloc_meta(ledger.allocator.arg, sizeof(Lists))
         if lists == NULL:
@@ -102,14 +102,14 @@ cdef class _Unbounded(Baseline):
         lists.allocator.release_meta(lists.allocator.arg, lists)
 
 
-cdef class PerP(_Unbounded):
+cdef class PerP(Unbounded):
     """An unbounded free list for each processor."""
     def __cinit__(self, Ledger ledger not None):
         self.design.take = per_p_take
         self.design.give = per_p_give
 
 
-cdef class PerThread(_Unbounded):
+cdef class PerThread(Unbounded):
     """An unbounded free list for each thread."""
     def __cinit__(self, Ledger ledger not None):
         self.design.take = per_thread_take

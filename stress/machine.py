@@ -75,8 +75,10 @@ def _cpu_model() -> str:
 
 def describe() -> dict[str, str]:
     """For reports: interpreter, system, processor."""
+    gil = "" if has_gil() else ", GIL off"
+    libc = " ".join(platform.libc_ver()).strip() or "libc unknown"
     return {
-        "python": f"{platform.python_implementation()} {platform.python_version()}{'' if has_gil() else ', GIL off'}",
-        "system": f"{platform.system()} {platform.release()}, {' '.join(platform.libc_ver()).strip() or 'libc unknown'}",
+        "python": f"{platform.python_implementation()} {platform.python_version()}{gil}",
+        "system": f"{platform.system()} {platform.release()}, {libc}",
         "processor": f"{_cpu_model()}, {len(usable_cpus())} CPUs usable",
     }

@@ -53,7 +53,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("scenario", nargs="*", type=_scenario, help=f"default: all of {', '.join(ALL)}")
-    add("--mode", choices=["both", "sections", "portable"], default="both", help="how threads own their P (default: both)")
+    add("--mode", choices=["both", "sections", "portable"], default="both",
+        help="how threads own their P (default: both)")
     add("--calls", choices=["auto", "nogil", "python", "both"], default="auto",
         help="nogil loops, or Python-level calls; auto adds the latter where there is no GIL")
     add("--threads", type=_number(1, 4096), metavar="N", help="threads of each run (default: by scenario)")

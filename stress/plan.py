@@ -70,9 +70,15 @@ class Plan:
         return 1024 * len(self.sizes) if self.usual_limit is None else self.usual_limit
 
     @property
+    def name(self) -> str:
+        """What tells this run from others, but for its mode."""
+        design = "" if self.design == DEFERPOOL else self.design
+        calls = "(python)" if self.calls == "python" else ""
+        return " ".join(part for part in (self.scenario, self.label, design, calls) if part)
+
+    @property
     def title(self) -> str:
-        parts = [self.scenario, self.label, self.design if self.design != DEFERPOOL else "", self.mode]
-        return " ".join(part for part in [*parts, "python" if self.calls == "python" else ""] if part)
+        return f"{self.name}, {self.mode}" if self.mode else self.name
 
 
 @dataclass

@@ -30,10 +30,11 @@ def draw(path: Path, results: Sequence[Result]) -> None:
 def _panel(axes: Axes, name: str, results: Sequence[Result]) -> None:
     for result, colour in zip(results, COLOURS * len(results), strict=False):
         thin = result.curve[:: max(1, len(result.curve) // POINTS)]
-        label = result.plan.title.removeprefix(name).strip()
+        label = result.plan.title.removeprefix(name).strip(" ,")
         if result.plan.design == DEFERPOOL:
             label = f"deferpool, {label}"
-        axes.plot([at for at, _, _ in thin], [cached for _, cached, _ in thin], color=colour, label=label, linewidth=1.2)
+        seconds, cached = [at for at, _, _ in thin], [n for _, n, _ in thin]
+        axes.plot(seconds, cached, color=colour, label=label, linewidth=1.2)
     bounds = sorted({result.bound for result in results if result.bound is not None})
     for bound in bounds:
         axes.axhline(bound, color="black", linestyle="--", linewidth=0.8, label=f"bound: {bound:,}")

@@ -38,8 +38,7 @@ def table(results: Sequence[Result]) -> Table:
         plan, books = result.plan, result.books
         bad = len(result.broken) + max(0, books["violations"] - len(result.evidence))
         out.add_row(
-            plan.title.removesuffix(" python").removesuffix(f" {plan.mode}") + (" (python)" if plan.calls == "python" else ""),
-            result.mode_at_start or "-", f"{plan.threads:,}", f"{result.operations:,}",
+            plan.name, result.mode_at_start or "-", f"{plan.threads:,}", f"{result.operations:,}",
             f"{result.operations / max(result.seconds, 1e-9):,.0f}", f"{books['samples']:,}",
             f"{result.restarts:,}" if result.mode_at_start == "sections" else "-",
             f"{books['peak_cached']:,}", "none" if result.bound is None else f"{result.bound:,}",

@@ -11,6 +11,7 @@ from stress import machine
 from stress._load import Load
 from stress.calls import give, take
 from stress.plan import Options, Plan
+from stress.scenarios import churn
 
 LENGTH = 1_000
 SIZE = 64
@@ -23,7 +24,7 @@ def plans(options: Options) -> list[Plan]:
         Plan(
             scenario="burst", options=options, mode=mode, calls=calls, threads=threads, procs=options.procs,
             most_live=threads * LENGTH, ops=options.ops,
-            seconds=options.seconds if options.seconds or options.ops else 3.0,
+            seconds=options.seconds if options.seconds or options.ops else churn.SECONDS,
             body=partial(nogil if calls == "nogil" else through_python, ops or 0),
         )
         for calls in options.calls for mode in options.modes

@@ -13,12 +13,15 @@ from stress.calls import give, take
 from stress.plan import Options, Plan
 
 WORKING_SET = 64
+SECONDS = 2.0
 LARGEST = 112  # bytes less 8: past the last class now and then
 
 
 def plans(options: Options) -> list[Plan]:
     threads = options.threads or max(4, 2 * len(machine.usable_cpus()))
-    return [plan("churn", options, threads, WORKING_SET, mode, calls) for calls in options.calls for mode in options.modes]
+    return [
+        plan("churn", options, threads, WORKING_SET, mode, calls) for calls in options.calls for mode in options.modes
+    ]
 
 
 def plan(name: str, options: Options, threads: int, working_set: int, mode: str, calls: str) -> Plan:
@@ -28,7 +31,8 @@ def plan(name: str, options: Options, threads: int, working_set: int, mode: str,
     return Plan(
         scenario=name, options=options, mode=mode, calls=calls, threads=threads, procs=options.procs,
         most_live=threads * working_set, ops=options.ops,
-        seconds=options.seconds if options.seconds or options.ops else 3.0, body=partial(body, working_set, ops or 0),
+        seconds=options.seconds if options.seconds or options.ops else SECONDS,
+        body=partial(body, working_set, ops or 0),
     )
 
 

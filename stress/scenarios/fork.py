@@ -5,8 +5,8 @@ It is what multiprocessing and pre-forking servers do, at the worst moment every
 from __future__ import annotations
 
 import os
+import select
 import signal
-import time
 import warnings
 from dataclasses import replace
 
@@ -22,7 +22,7 @@ PATIENCE_S = 20.0
 
 
 def plans(options: Options) -> list[Plan]:
-    if not hasattr(os, "fork"):
+    if not hasattr(os, "pidfd_open"):  # Linux's way to wait for a child with a time-out
         return []
     threads = options.threads or THREADS
     return [
@@ -62,13 +62,15 @@ def _child(running: Running) -> None:
 
 def _end_of(pid: int) -> str | None:
     """None when the child did its work; else what became of it."""
-    end = time.monotonic() + PATIENCE_S
-    while time.monotonic() < end:
-        done, status = os.waitpid(pid, os.WNOHANG)
-        if done:
-            code = os.waitstatus_to_exitcode(status)
-            return None if code == 0 else f"ended with {code}"
-        time.sleep(0.001)
-    os.kill(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
-    return f"hung for {PATIENCE_S:.0f} s"
+    watched = os.pidfd_open(pid)
+    try:
+        ended, _, _ = select.select([watched], [], [], PATIENCE_S)
+        if not ended:
+            os.kill(pid, signal.SIGKILL)
+        _, status = os.waitpid(pid, 0)
+    finally:
+        os.close(watched)
+    if not ended:
+        return f"hung for {PATIENCE_S:.0f} s"
+    code = os.waitstatus_to_exitcode(status)
+    return None if code == 0 else f"ended with {code}"

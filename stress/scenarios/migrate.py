@@ -18,6 +18,7 @@ from stress.plan import DEFERPOOL, PER_P, PER_THREAD, Options, Plan
 RECORDS = 10_000_000
 SIZE = 16
 BATCH, QUEUE = 64, 16  # as in the nogil threads
+Batches = Queue[list[deferpool.Record] | None]  # None: the end
 
 
 def plans(options: Options) -> list[Plan]:
@@ -32,7 +33,7 @@ def plan(options: Options, pairs: int, design: str, mode: str, calls: str) -> Pl
     if ops is None and options.seconds is None:
         ops = 2 * RECORDS if calls == "nogil" else RECORDS // 10
     records = 0 if ops is None else max(1, ops // 2 // pairs)
-    queues: list[Queue[list[deferpool.Record] | None]] = [Queue(QUEUE) for _ in range(pairs)]
+    queues: list[Batches] = [Queue(QUEUE) for _ in range(pairs)]
     cpus = machine.usable_cpus()
 
     def nogil(load: Load, pool: deferpool.RecordPool, thread: int) -> None:
@@ -52,7 +53,7 @@ def plan(options: Options, pairs: int, design: str, mode: str, calls: str) -> Pl
 
 
 def through_python(
-    queues: list[Queue[list[deferpool.Record] | None]], records: int, load: Load, pool: deferpool.RecordPool, thread: int
+    queues: list[Batches], records: int, load: Load, pool: deferpool.RecordPool, thread: int
 ) -> None:
     queue = queues[thread // 2]
     if thread % 2 == 0:
@@ -69,7 +70,7 @@ def through_python(
                 give(load, pool, thread, record, thread - 1)
 
 
-def _put(queue: Queue[list[deferpool.Record] | None], what: list[deferpool.Record] | None) -> None:
+def _put(queue: Batches, what: list[deferpool.Record] | None) -> None:
     while True:
         try:
             return queue.put(what, timeout=1)
@@ -77,7 +78,7 @@ def _put(queue: Queue[list[deferpool.Record] | None], what: list[deferpool.Recor
             continue
 
 
-def _get(queue: Queue[list[deferpool.Record] | None]) -> list[deferpool.Record] | None:
+def _get(queue: Batches) -> list[deferpool.Record] | None:
     while True:
         try:
             return queue.get(timeout=1)

@@ -1,0 +1,9 @@
+from collections.abc import Callable, Sequence
+
+class Timer:
+    def __init__(self, us: int) -> None: ...
+    def stop(self) -> None: ...
+
+def push_about(
+    tids: Sequence[int], cpus: Sequence[int], us: int, seed: int, stopping: Callable[[], bool]
+) -> int: ...
