@@ -32,7 +32,7 @@ def test_after_random_work(mode: Mode, limit: int | None) -> None:
             pool.clear()
             sched.clearpools()
 
-    run_threads(*[lambda seed=seed: work(seed) for seed in range(6)], disturb)  # type: ignore[misc]
+    run_threads(*[lambda seed=seed: work(seed) for seed in range(6)], disturb)
     assert_conserved(pool)
     stats = pool.stats()
     assert stats["live"] == len(kept)

@@ -123,7 +123,7 @@ def hammers_of(pool: deferpool.RecordPool) -> list[Callable[[], object]]:
         fill(deferpool.RecordPool([16, 32], cap=4, sched=pool.sched), 20)
         fill(deferpool.RecordPool([16, 32], cap=4, sched=deferpool.Sched(2)), 20)
 
-    return [burst(pool, rounds=3, depth=40)] * 5 + [pool.clear, resize, make_and_drop]
+    return [*[burst(pool, rounds=3, depth=40)] * 5, pool.clear, resize, make_and_drop]
 
 
 def test_while_threads_work(mode: Mode) -> None:

@@ -37,7 +37,7 @@ def test_stamps(mode: Mode, threads: int) -> None:
             del owners[record.address or 0]
             pool.free(record)
 
-    run_threads(*[lambda me=me: work(me) for me in range(threads)])  # type: ignore[misc]
+    run_threads(*[lambda me=me: work(me) for me in range(threads)])
     assert owners == {}
     assert pool.stats()["live"] == 0
 

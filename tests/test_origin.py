@@ -53,7 +53,7 @@ def test_order(mode: Mode) -> None:
             pool.free(record)
         again = [pool.new(64) for _ in range(33)]
         seen.append([number.get(record.address, -1) for record in again])
-        left = pool.stats()["cached"]
+        left: int = pool.stats()["cached"]
         for record in again:
             pool.free(record)
         return 33 + left  # left is 0, unless the thread moved: then this is never what is cached at the end

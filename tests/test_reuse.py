@@ -1,4 +1,6 @@
 """reuse: a fresh item is made only when the caller's local cache and the central pool are empty."""
+from functools import partial
+
 import pytest
 from helpers import CountingAllocator, Mode, burst, fill, in_thread, one_cpu, run_threads
 
@@ -37,10 +39,18 @@ def test_taken_here_given_back_there(mode: Mode) -> None:
     allocator = CountingAllocator()
     sched = mode.sched(2)
     pool = deferpool.RecordPool([16], limit=256, sched=sched, allocator=allocator.capsule)
+
+    def take_100(records: list[deferpool.Record]) -> None:
+        records.extend(pool.new(16) for _ in range(100))
+
+    def free_all(records: list[deferpool.Record]) -> None:
+        for record in records:
+            pool.free(record)
+
     for _ in range(50):
         records: list[deferpool.Record] = []
-        in_thread(lambda records=records: records.extend([pool.new(16) for _ in range(100)]))  # type: ignore[misc]
-        in_thread(lambda records=records: [pool.free(record) for record in records])  # type: ignore[misc]
+        in_thread(partial(take_100, records))
+        in_thread(partial(free_all, records))
     assert allocator.items.created <= 100 + pool.bound
 
 

@@ -120,7 +120,7 @@ def test_keys_are_those_documented() -> None:
     sched = deferpool.Sched(2)
     pool = deferpool.RecordPool([16], sched=sched)
     for thing in (pool, sched):
-        assert set(re.findall(r"`(\w+)`", type(thing).stats.__doc__)) == set(thing.stats())
+        assert set(re.findall(r"`(\w+)`", type(thing).stats.__doc__ or "")) == set(thing.stats())
     assert set(deferpool.stats()) == set(sched.stats())
     assert "See Sched.stats" in (deferpool.stats.__doc__ or "")
 
