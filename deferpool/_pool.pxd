@@ -6,7 +6,7 @@
 from libc.stdint cimport uint32_t, uint64_t
 
 from deferpool._central cimport Central
-from deferpool._platform cimport DONE, SchedState, alloc_fn, likely, release_fn, section_pop, section_push
+from deferpool._platform cimport DONE, Front, alloc_fn, likely, release_fn, section_pop, section_push
 from deferpool._sched cimport Member, Sched
 
 # What the engine asks of a face; called with no lock and no P held. make may fail with NULL, drop cannot fail.
@@ -17,10 +17,8 @@ cdef struct FaceOps:
     void* face
 
 cdef struct Pool:
-    SchedState* sched                   # this line: read on every call, written only at creation
-    void** caches                       # of each P: its local caches, class by class
-    size_t stride                       # bytes from one class's cache to the next
-    uint32_t cap
+    Front front                         # what sections read
+    uint32_t stride                     # bytes from one class's cache to the next
     uint32_t classes
     FaceOps ops
     alloc_fn alloc                      # memory for caches and batches
@@ -37,32 +35,40 @@ cdef struct Look:
     uint64_t local, central
     uint32_t fullest                    # the longest local cache
 
-cdef void* get_slow(Pool* pool, uint32_t cls) noexcept nogil
-cdef void put_slow(Pool* pool, void* item, uint32_t cls) noexcept nogil
+cdef void* get_slow(Pool* pool, uint32_t at) noexcept nogil
+cdef void put_slow(Pool* pool, void* item, uint32_t at) noexcept nogil
 cdef void look(Pool* pool, Look* seen) noexcept nogil
 
 # For tests of the engine itself. The primitives, in either mode: DONE, UNFIT or NO_P. And what a build for tests
 # adds to the P number of the calling thread: False in any other build.
-cdef int pop(Pool* pool, uint32_t cls, void** item) noexcept nogil
-cdef int push(Pool* pool, uint32_t cls, void* item) noexcept nogil
-cdef int popn(Pool* pool, uint32_t cls, uint32_t n, void** items) noexcept nogil
-cdef int pushn(Pool* pool, uint32_t cls, uint32_t n, void** items) noexcept nogil
+cdef int pop(Pool* pool, uint32_t at, void** item) noexcept nogil
+cdef int push(Pool* pool, uint32_t at, void* item) noexcept nogil
+cdef int popn(Pool* pool, uint32_t at, uint32_t n, void** items) noexcept nogil
+cdef int pushn(Pool* pool, uint32_t at, uint32_t n, void** items) noexcept nogil
 cdef bint spread(uint32_t number) noexcept nogil
 
 
-cdef inline void* get(Pool* pool, uint32_t cls) noexcept nogil:
+# A class is named by its place: where the word of its cache lies among the caches of one P.
+cdef inline uint32_t place_of(const Pool* pool, uint32_t cls) noexcept nogil:
+    return (cls + 1) * pool.stride - <uint32_t>sizeof(uint64_t)
+
+cdef inline uint32_t class_at(const Pool* pool, uint32_t at) noexcept nogil:
+    return at // pool.stride
+
+
+cdef inline void* get(Pool* pool, uint32_t at) noexcept nogil:
     """An item of the class: from the P's local cache, else from the central pool, else new. NULL: no memory."""
     cdef void* item
-    if likely(section_pop(pool.sched, pool.caches, cls * pool.stride, &item) == DONE):
+    if likely(section_pop(&pool.front, at, &item) == DONE):
         return item
-    return get_slow(pool, cls)
+    return get_slow(pool, at)
 
 
-cdef inline void put(Pool* pool, void* item, uint32_t cls) noexcept nogil:
+cdef inline void put(Pool* pool, void* item, uint32_t at) noexcept nogil:
     """Gives an item back: to the P's local cache, else to the central pool, else to the allocator. Cannot fail."""
-    if likely(section_push(pool.sched, pool.caches, cls * pool.stride, pool.cap, item) == DONE):
+    if likely(section_push(&pool.front, at, item) == DONE):
         return
-    put_slow(pool, item, cls)
+    put_slow(pool, item, at)
 
 
 cdef class ItemPool:

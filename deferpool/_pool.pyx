@@ -15,9 +15,10 @@ from deferpool._central cimport (
     stripe_of, take_empty, take_full, take_one, trim_central, unhold_central,
 )
 from deferpool._platform cimport (
-    DONE, LINE, MAX_CAP, MAX_PROCS, NO_P, ONE_POP, UNFIT, Cache, P, SchedState, add64, alloc_fn, area_of, cas64,
+    DONE, LINE, MAX_CAP, MAX_PROCS, NO_P, ONE_POP, UNFIT, Cache, P, add64, alloc_fn, cas64,
     count_of, line_alloc, line_free, load32, load64, lock, number_hint, pops_of, release_fn, section_pop, section_popn,
-    section_push, section_pushn, set_number_base, store32, store64, unlock,
+    section_push, section_pushn, set_number_base, slots_of, store32, store64, unlock,
+    word_of_empty,
 )
 from deferpool._sched cimport Member, Registry, Sched, acquirep, default_sched, link, releasep, remember, start, stop, unlink
 
@@ -27,27 +28,30 @@ cdef extern from "platform.h" nogil:
 
 # ---- the four primitives, in either mode ----------------------------------------------------------------
 #
-# DONE, UNFIT (empty, full or no room) or NO_P. Portable: the same between acquirep and releasep; the store of
+# DONE, UNFIT (empty, full or no room) or NO_P. `at` is the class's place. Portable: the same between acquirep and releasep; the store of
 # `word` is the commit there too, for those who read the counts meanwhile.
 
+cdef inline Cache* local_cache(Pool* pool, uint32_t p, uint32_t at) noexcept nogil:
+    return <Cache*>(pool.front.caches[p] + at)
+
 cdef inline Cache* cache_of(Pool* pool, uint32_t p, uint32_t cls) noexcept nogil:
-    return <Cache*>(<char*>pool.caches[p] + cls * pool.stride)
+    return local_cache(pool, p, place_of(pool, cls))
 
 
-cdef int pop(Pool* pool, uint32_t cls, void** item) noexcept nogil:
-    cdef int status = section_pop(pool.sched, pool.caches, cls * pool.stride, item)
+cdef int pop(Pool* pool, uint32_t at, void** item) noexcept nogil:
+    cdef int status = section_pop(&pool.front, at, item)
     cdef uint32_t number, n
     cdef P* p
     cdef Cache* cache
-    if status != NO_P or area_of(pool.sched):
+    if status != NO_P or not load32(&pool.front.sched.portable):
         return status
-    p = acquirep(pool.sched, &last_p, &number)
+    p = acquirep(pool.front.sched, &last_p, &number)
     if p == NULL:
         return NO_P
-    cache = cache_of(pool, number, cls)
-    n = count_of(cache.word)
+    cache = local_cache(pool, number, at)
+    n = count_of(cache.word, pool.front.cap)
     if n:
-        item[0] = cache.slots[n - 1]
+        item[0] = slots_of(cache, pool.front.cap)[n - 1]
         store64(&cache.word, cache.word + ONE_POP)
         status = DONE
     else:
@@ -56,20 +60,20 @@ cdef int pop(Pool* pool, uint32_t cls, void** item) noexcept nogil:
     return status
 
 
-cdef int push(Pool* pool, uint32_t cls, void* item) noexcept nogil:
-    cdef int status = section_push(pool.sched, pool.caches, cls * pool.stride, pool.cap, item)
+cdef int push(Pool* pool, uint32_t at, void* item) noexcept nogil:
+    cdef int status = section_push(&pool.front, at, item)
     cdef uint32_t number, n
     cdef P* p
     cdef Cache* cache
-    if status != NO_P or area_of(pool.sched):
+    if status != NO_P or not load32(&pool.front.sched.portable):
         return status
-    p = acquirep(pool.sched, &last_p, &number)
+    p = acquirep(pool.front.sched, &last_p, &number)
     if p == NULL:
         return NO_P
-    cache = cache_of(pool, number, cls)
-    n = count_of(cache.word)
-    if n < pool.cap:
-        cache.slots[n] = item
+    cache = local_cache(pool, number, at)
+    n = count_of(cache.word, pool.front.cap)
+    if n < pool.front.cap:
+        slots_of(cache, pool.front.cap)[n] = item
         store64(&cache.word, cache.word + 1)
         status = DONE
     else:
@@ -78,58 +82,59 @@ cdef int push(Pool* pool, uint32_t cls, void* item) noexcept nogil:
     return status
 
 
-cdef int popn(Pool* pool, uint32_t cls, uint32_t n, void** items) noexcept nogil:
-    cdef int status = section_popn(pool.sched, pool.caches, cls * pool.stride, pool.cap, n, items)
+cdef int popn(Pool* pool, uint32_t at, uint32_t n, void** items) noexcept nogil:
+    cdef int status = section_popn(&pool.front, at, n, items)
     cdef uint32_t number
     cdef P* p
     cdef Cache* cache
-    if status != NO_P or area_of(pool.sched):
+    if status != NO_P or not load32(&pool.front.sched.portable):
         return status
-    p = acquirep(pool.sched, &last_p, &number)
+    p = acquirep(pool.front.sched, &last_p, &number)
     if p == NULL:
         return NO_P
-    cache = cache_of(pool, number, cls)
+    cache = local_cache(pool, number, at)
     status = UNFIT
-    if count_of(cache.word) == pool.cap:
-        take_top(cache, n, items)
+    if count_of(cache.word, pool.front.cap) == pool.front.cap:
+        take_top(cache, pool.front.cap, n, items)
         status = DONE
     releasep(p)
     return status
 
 
-cdef int pushn(Pool* pool, uint32_t cls, uint32_t n, void** items) noexcept nogil:
-    cdef int status = section_pushn(pool.sched, pool.caches, cls * pool.stride, pool.cap, n, items)
+cdef int pushn(Pool* pool, uint32_t at, uint32_t n, void** items) noexcept nogil:
+    cdef int status = section_pushn(&pool.front, at, n, items)
     cdef uint32_t number, have, i
     cdef P* p
     cdef Cache* cache
-    if status != NO_P or area_of(pool.sched):
+    if status != NO_P or not load32(&pool.front.sched.portable):
         return status
-    p = acquirep(pool.sched, &last_p, &number)
+    p = acquirep(pool.front.sched, &last_p, &number)
     if p == NULL:
         return NO_P
-    cache = cache_of(pool, number, cls)
-    have = count_of(cache.word)
+    cache = local_cache(pool, number, at)
+    have = count_of(cache.word, pool.front.cap)
     status = UNFIT
-    if have + n <= pool.cap:
+    if have + n <= pool.front.cap:
         for i in range(n):
-            cache.slots[have + i] = items[i]
+            slots_of(cache, pool.front.cap)[have + i] = items[i]
         store64(&cache.word, cache.word + n)
         status = DONE
     releasep(p)
     return status
 
 
-cdef inline void take_top(Cache* cache, uint32_t n, void** items) noexcept nogil:
+cdef inline void take_top(Cache* cache, uint32_t cap, uint32_t n, void** items) noexcept nogil:
     """The newest n, oldest first, by whoever owns the P."""
-    cdef uint32_t rest = count_of(cache.word) - n, i
+    cdef uint32_t i
+    cdef void** newest = slots_of(cache, cap) + count_of(cache.word, cap) - n
     for i in range(n):
-        items[i] = cache.slots[rest + i]
+        items[i] = newest[i]
     store64(&cache.word, cache.word - n)
 
 
 cdef inline uint32_t home_of(Pool* pool) noexcept nogil:
     """Which stripe this thread visits first: that of its P, or of the P it had."""
-    return number_hint(pool.sched) if area_of(pool.sched) else last_p - 1
+    return last_p - 1 if load32(&pool.front.sched.portable) else number_hint(pool.front.sched)
 
 
 cdef bint spread(uint32_t number) noexcept nogil:
@@ -173,7 +178,7 @@ cdef void* refill(Pool* pool, uint32_t cls) noexcept nogil:
     batch.n -= 1
     item = batch.items[batch.n]
     if batch.n:
-        if pushn(pool, cls, <uint32_t>batch.n, batch.items) == DONE:
+        if pushn(pool, place_of(pool, cls), <uint32_t>batch.n, batch.items) == DONE:
             tally.pushed = batch.n
             batch.n = 0
         else:
@@ -189,8 +194,8 @@ cdef bint spill(Pool* pool, uint32_t cls) noexcept nogil:
     cdef Batch* batch = take_empty(&pool.central, cls, home)
     if batch == NULL:
         return False
-    if popn(pool, cls, pool.cap // 2, batch.items) == DONE:
-        batch.n = pool.cap // 2
+    if popn(pool, place_of(pool, cls), pool.front.cap // 2, batch.items) == DONE:
+        batch.n = pool.front.cap // 2
         tally.spills = 1
         tally.popped = batch.n
         drop_past(pool, cls, home, batch, reserve(&pool.central, batch.n))
@@ -202,9 +207,10 @@ cdef bint spill(Pool* pool, uint32_t cls) noexcept nogil:
 
 # ---- the slow paths ---------------------------------------------------------------------------------------
 
-cdef void* get_slow(Pool* pool, uint32_t cls) noexcept nogil:
+cdef void* get_slow(Pool* pool, uint32_t at) noexcept nogil:
     cdef void* item = NULL
-    cdef int status = pop(pool, cls, &item)
+    cdef uint32_t cls = class_at(pool, at)
+    cdef int status = pop(pool, at, &item)
     if status == UNFIT:
         return refill(pool, cls)
     if status == NO_P:
@@ -214,12 +220,12 @@ cdef void* get_slow(Pool* pool, uint32_t cls) noexcept nogil:
     return item
 
 
-cdef void put_slow(Pool* pool, void* item, uint32_t cls) noexcept nogil:
-    cdef uint32_t home, tries
+cdef void put_slow(Pool* pool, void* item, uint32_t at) noexcept nogil:
+    cdef uint32_t cls = class_at(pool, at), home, tries
     cdef int status
     cdef Tally tally = Tally(gets=0, puts=1, refills=0, pushed=0, spills=0, popped=0)
     for tries in range(3):              # each spill may have emptied another P than the one we push to next
-        status = push(pool, cls, item)
+        status = push(pool, at, item)
         if status == DONE:
             return
         if status == NO_P or not spill(pool, cls):
@@ -238,7 +244,7 @@ cdef void look(Pool* pool, Look* seen) noexcept nogil:
     seen.fullest = 0
     for i in range(load32(&pool.member.equipped)):
         for cls in range(pool.classes):
-            n = count_of(load64(&cache_of(pool, i, cls).word))
+            n = count_of(load64(&cache_of(pool, i, cls).word), pool.front.cap)
             seen.local += n
             if n > seen.fullest:
                 seen.fullest = n
@@ -278,8 +284,8 @@ cdef int take_from(Pool* pool, Registry* registry, uint32_t p, uint32_t cls, bin
         if active:
             error = stop(registry, p, p + 1)
         if not error:
-            n = min(count_of(cache.word), pool.cap // 2, <uint32_t>HAND)
-            take_top(cache, n, hand)
+            n = min(count_of(cache.word, pool.front.cap), pool.front.cap // 2, <uint32_t>HAND)
+            take_top(cache, pool.front.cap, n, hand)
             if active:
                 start(registry, p, p + 1)
     unlock(&registry.lock)
@@ -292,7 +298,7 @@ cdef int drain(Pool* pool, Registry* registry, uint32_t p, uint32_t cls, bint re
     cdef Tally tally = Tally(gets=0, puts=0, refills=0, pushed=0, spills=0, popped=1)
     cdef int n, i
     cdef uint32_t visits
-    for visits in range(pool.cap // min(pool.cap // 2, <uint32_t>HAND) + 1):     # a busy P refills: do not chase it
+    for visits in range(pool.front.cap // min(pool.front.cap // 2, <uint32_t>HAND) + 1):     # a busy P refills: do not chase it
         n = take_from(pool, registry, p, cls, retired_only, hand)
         if n <= 0:
             return -n
@@ -334,20 +340,30 @@ cdef void plain_release(void* arg, void* memory) noexcept nogil:
     free(memory)
 
 
+cdef char* new_caches(Pool* pool) noexcept nogil:
+    """The local caches of one P, empty; NULL when there is no memory."""
+    cdef char* caches = <char*>line_alloc(pool.alloc, pool.arg, <size_t>pool.classes * pool.stride)
+    cdef uint32_t cls
+    if caches != NULL:
+        for cls in range(pool.classes):
+            (<Cache*>(caches + place_of(pool, cls))).word = word_of_empty(pool.front.cap)
+    return caches
+
+
 cdef bint equip(Pool* pool, Registry* registry, uint32_t procs) noexcept nogil:
     """Gives every P below procs its local caches. False when there is no memory; what is there stays."""
     cdef uint32_t have
-    cdef void* memory
+    cdef char* memory
     while True:
         have = load32(&pool.member.equipped)
         if have >= procs:
             return True
-        memory = line_alloc(pool.alloc, pool.arg, pool.classes * pool.stride)
+        memory = new_caches(pool)
         if memory == NULL:
             return False
         lock(&registry.lock)
         if pool.member.equipped == have:
-            pool.caches[have] = memory
+            pool.front.caches[have] = memory
             store32(&pool.member.equipped, have + 1)
             memory = NULL
         unlock(&registry.lock)
@@ -359,7 +375,7 @@ cdef inline Pool* pool_of(Member* member) noexcept nogil:
 
 cdef bint equip_member(Member* member, uint32_t procs) noexcept nogil:
     cdef Pool* pool = pool_of(member)
-    return equip(pool, <Registry*>pool.sched, procs)
+    return equip(pool, <Registry*>pool.front.sched, procs)
 
 cdef void hold(Member* member) noexcept nogil:
     hold_central(&pool_of(member).central)
@@ -401,13 +417,12 @@ cdef class ItemPool:
                 for i in range(pool.member.equipped):
                     for cls in range(pool.classes):
                         cache = cache_of(pool, i, cls)
-                        for n in range(count_of(cache.word)):
-                            drop(pool, cls, 0, cache.slots[n], False)
+                        for n in range(count_of(cache.word, pool.front.cap)):
+                            drop(pool, cls, 0, slots_of(cache, pool.front.cap)[n], False)
                 clear_central(pool)
                 close_central(&pool.central)
             for i in range(pool.member.equipped):
-                line_free(pool.release, pool.arg, pool.caches[i])
-            free(pool.caches)
+                line_free(pool.release, pool.arg, pool.front.caches[i])
             if pool.ops.close != NULL:
                 pool.ops.close(pool.ops.face)
 
@@ -428,19 +443,22 @@ cdef class ItemPool:
             bound_limit = limit
         self.owner = sched if sched is not None else default_sched()
         registry = self.owner.registry
-        pool.sched = &registry.state
-        pool.cap = cap
+        pool.front.sched = &registry.state
+        pool.front.area = registry.state.area
+        pool.front.number = registry.state.number
+        pool.member.front = &pool.front
+        pool.front.cap = cap
         pool.classes = classes
-        pool.stride = (sizeof(uint64_t) + pool.cap * sizeof(void*) + LINE - 1) // LINE * LINE
+        # a NULL, the slots, the word
+        pool.stride = <uint32_t>((2 * sizeof(uint64_t) + pool.front.cap * sizeof(void*) + LINE - 1) // LINE * LINE)
         pool.alloc = alloc if alloc != NULL else plain_alloc
         pool.release = release if release != NULL else plain_release
         pool.arg = arg
         pool.member.equip = equip_member
         pool.member.hold = hold
         pool.member.unhold = unhold
-        pool.caches = <void**>calloc(MAX_PROCS, sizeof(void*))
-        if pool.caches == NULL or not open_central(&pool.central, classes, stripes_for(registry), pool.cap // 2,
-                                                   bound_limit, pool.alloc, pool.release, arg):
+        if not open_central(&pool.central, classes, stripes_for(registry), pool.front.cap // 2, bound_limit,
+                            pool.alloc, pool.release, arg):
             raise MemoryError("no memory for a pool")
         while not link(registry, &pool.member):
             procs = self.owner.procs
@@ -457,7 +475,7 @@ cdef class ItemPool:
         cdef Registry* registry = self.owner.registry
         cdef uint32_t p, cls
         with nogil:
-            for p in range(load32(&pool.sched.procs), load32(&pool.member.equipped)):
+            for p in range(load32(&pool.front.sched.procs), load32(&pool.member.equipped)):
                 for cls in range(pool.classes):
                     drain(pool, registry, p, cls, True, True)
 
@@ -493,7 +511,7 @@ cdef class ItemPool:
     @property
     def cap(self):
         """Most items in one local cache: of one class on one P."""
-        return self.pool.cap
+        return self.pool.front.cap
 
     @property
     def limit(self):
@@ -507,7 +525,7 @@ cdef class ItemPool:
 
     def _bound(self, procs):
         limit = self.limit
-        return None if limit is None else procs * self.pool.classes * self.pool.cap + limit
+        return None if limit is None else procs * self.pool.classes * self.pool.front.cap + limit
 
     def stats(self):
         """The pool's figures: a dict. Never blocks or slows anybody, and so is no snapshot.
@@ -520,7 +538,7 @@ cdef class ItemPool:
         created = live + cached + destroyed. Thread-safe.
         """
         cdef Pool* pool = &self.pool
-        cdef uint32_t i, cls, equipped = load32(&pool.member.equipped), procs = load32(&pool.sched.procs)
+        cdef uint32_t i, cls, equipped = load32(&pool.member.equipped), procs = load32(&pool.front.sched.procs)
         cdef uint64_t word, pops = 0, local = 0, created = 0, destroyed = 0, dropped = 0
         cdef uint64_t gets = 0, puts = 0, refills = 0, pushed = 0, spills = 0, popped = 0
         cdef uint64_t bypass_puts = load64(&pool.bypass_puts), bypass_gets = load64(&pool.bypass_gets)
@@ -530,8 +548,8 @@ cdef class ItemPool:
             counts = []
             for cls in range(pool.classes):
                 word = load64(&cache_of(pool, i, cls).word)
-                counts.append(count_of(word))
-                local += count_of(word)
+                counts.append(count_of(word, pool.front.cap))
+                local += count_of(word, pool.front.cap)
                 pops += pops_of(word)
             if i < procs:
                 per_p.append(counts)

@@ -4,12 +4,13 @@
 # invariants resize and fork. Lock order: list of Scheds (fork only), registry, Ps, and then the pools' own.
 from libc.stdint cimport uint32_t, uint64_t
 
-from deferpool._platform cimport FREE, HELD, P, SchedState, area_of, add64, cas32, load32, store32
+from deferpool._platform cimport FREE, HELD, Front, P, SchedState, add64, cas32, load32, store32
 
 # A pool as its Sched knows it. Linked, and `equipped` written, under the registry lock.
 cdef struct Member:
     Member* next
     Member** link                               # what points at this one
+    Front* front                                # its `open` is written by who stops the Ps
     uint32_t equipped                           # Ps below this have caches of the pool
     uint32_t pins                               # resizes that equip it now; its memory stays until there are none
     bint (*equip)(Member*, uint32_t) noexcept nogil     # give the Ps below a number their caches; no lock is held
@@ -57,7 +58,7 @@ cdef inline P* acquirep(SchedState* state, uint32_t* last, uint32_t* number) noe
     for tries in range(min(procs, 4u)):
         p = &state.ps[i]
         if load32(&p.holder) == FREE and cas32(&p.holder, FREE, HELD):
-            if load32(&p.stop):
+            if load32(&state.portable):
                 last[0] = i + 1
                 number[0] = i
                 return p

@@ -18,8 +18,8 @@ from libc.stdlib cimport calloc, free
 from libc.stdint cimport intptr_t, uint32_t, uint64_t
 
 from deferpool._platform cimport (
-    DONE, FREE, HELD, LINE, MAX_PROCS, NO_P, RETIRED, P, alloc_fn, release_fn, area_of, atfork, barrier,
-    barrier_register, cas32, find_sections, line_alloc, line_free, load32, load64, lock, set_area, store32,
+    DONE, FREE, HELD, LINE, MAX_PROCS, NO_P, RETIRED, P, alloc_fn, release_fn, atfork, barrier,
+    barrier_register, cas32, find_no_area, find_sections, line_alloc, line_free, load32, load64, lock, store32,
     unlock, wait,
 )
 
@@ -44,6 +44,7 @@ def _portable_from_environment():
         raise ValueError(f"DEFERPOOL_PORTABLE must be 0 or 1, not {text!r}")
     return text == "1"
 
+find_no_area(&AREA, &NUMBER)
 cdef bint SECTIONS = not _portable_from_environment() and find_sections(&AREA, &NUMBER, &COMPACT)
 
 def _usable_cpus():
@@ -65,16 +66,21 @@ cdef void take_holder(P* p) noexcept nogil:
         wait(&turns)
 
 
+cdef void open_sections(Registry* registry, uint32_t procs) noexcept nogil:
+    cdef Member* member = registry.members
+    while member != NULL:
+        store32(&member.front.open, procs)
+        member = member.next
+
+
 cdef int stop(Registry* registry, uint32_t first, uint32_t last) noexcept nogil:
     cdef uint32_t i
     cdef int error
-    cdef P* ps = registry.state.ps
     for i in range(first, last):
-        take_holder(&ps[i])
-    if not area_of(&registry.state):
-        return 0                        # portable: `stop` is set already, and the holder owns the P
-    for i in range(first, last):
-        store32(&ps[i].stop, 1)
+        take_holder(&registry.state.ps[i])
+    if registry.state.portable:
+        return 0                        # no section is open, and the holder owns the P
+    open_sections(registry, 0)          # of all Ps: this is short and rare, a look at each P's own word is neither
     error = barrier()
     if error:
         start(registry, first, last)
@@ -83,9 +89,9 @@ cdef int stop(Registry* registry, uint32_t first, uint32_t last) noexcept nogil:
 
 cdef void start(Registry* registry, uint32_t first, uint32_t last) noexcept nogil:
     cdef uint32_t i
+    if not registry.state.portable:
+        open_sections(registry, registry.state.procs)
     for i in range(first, last):
-        if area_of(&registry.state):
-            store32(&registry.state.ps[i].stop, 0)
         store32(&registry.state.ps[i].holder, FREE)
 
 
@@ -100,6 +106,7 @@ cdef bint link(Registry* registry, Member* member) noexcept nogil:
             member.next.link = &member.next
         member.link = &registry.members
         registry.members = member
+        store32(&member.front.open, 0 if registry.state.portable else registry.state.procs)
     unlock(&registry.lock)
     return ready
 
@@ -138,7 +145,6 @@ cdef int resize(Registry* registry, uint32_t n, uint32_t* before) noexcept nogil
     """Makes Ps 0 to n-1 the ones in use, in the mode that n asks for. 0, or an error number and no change."""
     cdef uint32_t i, old
     cdef int error = ENOMEM
-    cdef P* p
     cdef bint sections = registry.sections and n >= registry.cpus
     lock(&registry.lock)
     if equip_all(registry, n):
@@ -146,12 +152,11 @@ cdef int resize(Registry* registry, uint32_t n, uint32_t* before) noexcept nogil
         before[0] = old
         error = stop(registry, 0, old)
     if not error:
-        set_area(&registry.state, AREA if sections else 0)
+        store32(&registry.state.portable, not sections)
         store32(&registry.state.procs, n)
+        open_sections(registry, n if sections else 0)
         for i in range(max(old, n)):
-            p = &registry.state.ps[i]
-            store32(&p.stop, 0 if sections and i < n else 1)
-            store32(&p.holder, FREE if i < n else RETIRED)
+            store32(&registry.state.ps[i].holder, FREE if i < n else RETIRED)
     unlock(&registry.lock)
     return error
 
@@ -171,7 +176,7 @@ cdef void before_fork() noexcept nogil:
         lock(&registry.lock)
         for i in range(registry.state.procs):
             take_holder(&registry.state.ps[i])
-            store32(&registry.state.ps[i].stop, 1)
+        open_sections(registry, 0)
         registry = registry.next
     barrier()                           # one for all; a fork cannot be refused, so neither can this
     registry = registries
@@ -271,9 +276,10 @@ cdef class Sched:
             line_free(plain_free, NULL, registry)
             raise MemoryError("no memory for the Ps")
         for i in range(MAX_PROCS):
-            registry.state.ps[i].stop = 1
             registry.state.ps[i].holder = RETIRED
+        registry.state.area = AREA
         registry.state.number = NUMBER
+        registry.state.portable = True
         registry.cpus = min(cpus, MAX_PROCS)
         registry.sections = sections
         resize(registry, n, &none)      # nothing runs on it yet: it stops no P and cannot fail
@@ -316,7 +322,7 @@ cdef class Sched:
     @property
     def mode(self):
         """'sections' (restartable, Linux's rseq) or 'portable' (compare-and-swap)."""
-        return "sections" if area_of(&self.registry.state) else "portable"
+        return "portable" if load32(&self.registry.state.portable) else "sections"
 
     def procresize(self, n):
         """Changes the number of Ps to n while threads work, and returns the number before.

@@ -152,16 +152,26 @@ static DP_COLD void dp_line_free(dp_release_fn release, void *arg, void *line)
     if (line) release(arg, ((void **)line)[-1]);
 }
 
-/* Whole units of 16 bytes: shorter than a call of memset for the few that a record has. */
+/* Whole units of 16 bytes, 16-byte aligned. Records are short: stores that overlap spare the loop. */
+#if defined(__GNUC__) || defined(__clang__)
+typedef long long dp_unit __attribute__((vector_size(16), may_alias));
 DP_INLINE void dp_zero16(void *memory, size_t units)
 {
-    uint64_t *p = (uint64_t *)memory, *end = p + 2 * units;
-    do {
-        p[0] = 0;
-        p[1] = 0;
-        p += 2;
-    } while (p != end);
+    dp_unit *p = (dp_unit *)memory, *end = p + units;
+    const dp_unit zero = {0, 0};
+    if (units <= 2) {
+        p[0] = end[-1] = zero;
+    } else if (units <= 4) {
+        p[0] = p[1] = end[-2] = end[-1] = zero;
+    } else if (units <= 8) {
+        p[0] = p[1] = p[2] = p[3] = end[-4] = end[-3] = end[-2] = end[-1] = zero;
+    } else {
+        memset(memory, 0, 16 * units);
+    }
 }
+#else
+DP_INLINE void dp_zero16(void *memory, size_t units) { memset(memory, 0, 16 * units); }
+#endif
 
 static DP_COLD void dp_die(const char *what, const void *item, const void *pool)
 {
@@ -173,38 +183,54 @@ static DP_COLD void dp_die(const char *what, const void *item, const void *pool)
 /* ---- what a section touches ------------------------------------------------------------------------ */
 
 #define DP_MAX_PROCS 1024 /* a P number at or past this is never looked up */
-#define DP_MAX_CAP 32768
+#define DP_MAX_CAP 32766
 
-/* One P. `holder`: compared-and-swapped by who takes the P in portable mode, and by who stops it.
- * `stop`: written only by the one who has `holder`; read inside every section. */
+/* One P, as portable mode and those who stop it see it. `holder`: compared-and-swapped by both. */
 typedef struct dp_P {
-    uint32_t stop;
     uint32_t holder;
-    char line[DP_LINE - 8];
+    char line[DP_LINE - 4];
 } dp_P;
 
 #define DP_FREE 0u    /* holder: nobody has the P */
 #define DP_HELD 1u    /* holder: one thread has it */
 #define DP_RETIRED 2u /* holder: the P was removed, until procresize wants it again */
 
-/* What every section reads of its Sched; written only while every P is stopped (`area`: a hint, see _sched). */
+/* One Sched, as far as this header knows it. All but the counters is written while every P is stopped. */
 typedef struct dp_sched {
-    intptr_t area;   /* thread pointer to rseq area; 0 in portable mode */
-    intptr_t number; /* thread pointer to the P number in that area */
-    dp_P *ps;        /* DP_MAX_PROCS of them, whether in use or not */
+    intptr_t area;     /* thread pointer to rseq area; never changes */
+    intptr_t number;   /* thread pointer to the P number in that area; never changes */
+    uint32_t portable; /* the mode */
     uint32_t procs;
+    dp_P *ps;          /* DP_MAX_PROCS of them, whether in use or not */
+    char line[DP_LINE];
     uint64_t hints;    /* portable mode: where the next new thread starts to look */
     uint64_t restarts; /* sections sent back to their start; counted after the fact, off the fast path */
 } dp_sched;
 
-/* One local cache: of one pool and class, on one P. The low 16 bits of `word` are the count of items, the
- * rest is the number of pops ever, so that the commit keeps the statistics too. */
+/* What every section reads of its pool. A copy of what the Sched says: one step less to go, and each load counts. */
+typedef struct dp_front {
+    intptr_t area, number;
+    uint32_t open;              /* sections may use the Ps below this: procs, or 0 while they are stopped or in
+                                 * portable mode; written by who stops them */
+    uint32_t cap;
+    dp_sched *sched;
+    char *caches[DP_MAX_PROCS]; /* by P: its local caches of this pool, class by class; never change once there */
+} dp_front;
+
+/* One local cache, of one pool and class on one P. In memory it ends with its word:
+ *
+ *     NULL | slot 0 | slot 1 | ... | slot cap - 1 | word
+ *
+ * The low 16 bits of the word are count - cap - 1, the rest is the number of pops ever: so the commit keeps the
+ * statistics too. Full is -1, the newest item is found from the word without knowing the cap, and an empty cache
+ * shows the NULL: neither end of it needs a look at the cap. */
 typedef struct dp_cache {
     uint64_t word;
-    void *slots[1];
 } dp_cache;
 
-#define DP_COUNT(word) ((uint32_t)((word) & 0xffff))
+DP_INLINE uint32_t dp_count_of(uint64_t word, uint32_t cap) { return (uint32_t)((int32_t)(int16_t)word + 1 + (int32_t)cap); }
+DP_INLINE uint64_t dp_word_of_empty(uint32_t cap) { return (uint16_t)(-1 - (int32_t)cap); }
+DP_INLINE void **dp_slots(dp_cache *cache, uint32_t cap) { return (void **)cache - cap; }
 #define DP_POPS(word) ((word) >> 16)
 #define DP_ONE_POP (((uint64_t)1 << 16) - 1) /* one item fewer, one pop more */
 
@@ -213,18 +239,9 @@ typedef struct dp_cache {
 #define DP_UNFIT 1 /* pop: empty; push: full; popn: not full; pushn: no room */
 #define DP_NO_P 2  /* this thread has no P now: stopped, out of range, or portable mode */
 
-/* Not 0 in sections mode. A hint: what keeps a thread out of a P is the P's own stop word. */
-#if defined(__GNUC__) || defined(__clang__)
-DP_INLINE intptr_t dp_area(const dp_sched *s) { return __atomic_load_n(&s->area, __ATOMIC_RELAXED); }
-DP_INLINE void dp_set_area(dp_sched *s, intptr_t area) { __atomic_store_n(&s->area, area, __ATOMIC_RELAXED); }
-#else
-DP_INLINE intptr_t dp_area(const dp_sched *s) { return *(volatile const intptr_t *)&s->area; }
-DP_INLINE void dp_set_area(dp_sched *s, intptr_t area) { *(volatile intptr_t *)&s->area = area; }
-#endif
-
 /* ---- the kernel: restartable sections and their barrier -------------------------------------------- */
 
-#if defined(__linux__) && defined(__x86_64__) && defined(__LP64__) && !defined(DP_TSAN) && \
+#if defined(__linux__) && defined(__GLIBC__) && defined(__x86_64__) && defined(__LP64__) && !defined(DP_TSAN) && \
     ((defined(__clang__) && __clang_major__ >= 13) || (!defined(__clang__) && defined(__GNUC__) && __GNUC__ >= 11))
 #define DP_HAVE_SECTIONS 1
 #else
@@ -250,7 +267,23 @@ static DP_COLD int dp_membarrier(int command)
 #define DP_RSEQ_BARRIER_REGISTER (1 << 8) /* REGISTER_PRIVATE_EXPEDITED_RSEQ */
 #endif
 
-#if DP_HAVE_SECTIONS && defined(DP_ENGINE)
+#if defined(DP_ENGINE) && defined(__linux__) && defined(__GLIBC__) && defined(__x86_64__)
+
+/* Where there is no rseq area, sections that other modules have inlined write to this one and read P number 0
+ * from it, which is never open then. Its place is the same in every thread, as that of the real one. */
+static __thread struct { uint32_t word[8]; } dp_no_area __attribute__((tls_model("initial-exec"), aligned(32), unused));
+
+static DP_COLD void dp_find_no_area(intptr_t *area, intptr_t *number)
+{
+    intptr_t self;
+    __asm__("movq %%fs:0, %0" : "=r"(self));
+    *area = *number = (intptr_t)&dp_no_area - self;
+}
+#else
+static inline void dp_find_no_area(intptr_t *area, intptr_t *number) { *area = *number = 0; }
+#endif
+
+#if defined(DP_ENGINE) && DP_HAVE_SECTIONS
 /* Weak: a module built on this libc must load on one that has no rseq. */
 extern const ptrdiff_t __rseq_offset __attribute__((weak));
 extern const unsigned int __rseq_size __attribute__((weak));
@@ -318,7 +351,7 @@ DP_INLINE int dp_set_number_base(uint32_t base)
     dp_number_base = base;
     return 1;
 }
-#define DP_ADD_BASE "addl %[base], %k[a]\n\t"
+#define DP_ADD_BASE "addl %[base], %k[i]\n\t"
 #define DP_BASE_IN , [base] "m"(dp_number_base)
 #else
 #define DP_ADD_BASE
@@ -331,32 +364,30 @@ DP_INLINE int dp_set_number_base(uint32_t base) { return base == 0; }
 /* Inlined into the caller, unless it is a test build: then only the engine's own module has them. */
 #if DP_HAVE_SECTIONS && (!defined(DP_TEST_NUMBERS) || defined(DP_ENGINE))
 
-static DP_COLD void dp_restarted(dp_sched *s) { dp_add64(&s->restarts, 1); }
+static DP_COLD void dp_restarted(dp_front *f) { dp_add64(&f->sched->restarts, 1); }
 
-/* Enters a section and leaves in %[c] the cache's address, in %[w] its word, in %[i] its count. The
- * descriptor wants 32-byte alignment: version and flags, start, length up to and with the commit, abort. */
-#define DP_ENTER                                      \
-    ".pushsection __rseq_cs, \"aw\"\n\t"              \
-    ".balign 32\n"                                    \
-    "3:\n\t"                                          \
-    ".long 0, 0\n\t"                                  \
-    ".quad 1f, 2f - 1f, 4f\n\t"                       \
-    ".popsection\n\t"                                 \
-    "leaq 3b(%%rip), %[a]\n\t"                        \
-    "movq %[a], %%fs:8(%[area])\n"                    \
-    "1:\n\t"                                          \
-    "movl %%fs:(%[number]), %k[a]\n\t" /* P number */ \
-    DP_ADD_BASE                                       \
-    "cmpl %[max], %k[a]\n\t"                          \
-    "jae %l[no_p]\n\t"                                \
-    "movl %k[a], %k[c]\n\t"                           \
-    "shll $6, %k[c]\n\t"                              \
-    "cmpl $0, (%[ps], %[c])\n\t" /* its stop word */  \
-    "jne %l[no_p]\n\t"                                \
-    "movq (%[locals], %[a], 8), %[c]\n\t"             \
-    "addq %[at], %[c]\n\t"                            \
-    "movq (%[c]), %[w]\n\t"                           \
-    "movzwl %w[w], %k[i]\n\t"
+/* Enters a section: %[c] comes in as the class's place among a P's local caches and leaves as the address of the
+ * word of the one on this P, %[w] is that word, %[i] its count - cap - 1. The descriptor wants 32-byte alignment:
+ * version and flags, start, length up to and with the commit, abort. */
+#define DP_ENTER                                               \
+    ".pushsection __rseq_cs, \"aw\"\n\t"                       \
+    ".balign 32\n"                                             \
+    "3:\n\t"                                                   \
+    ".long 0, 0\n\t"                                           \
+    ".quad 1f, 2f - 1f, 4f\n\t"                                \
+    ".popsection\n\t"                                          \
+    "movq %[area], %[w]\n\t"                                   \
+    "leaq 3b(%%rip), %[i]\n\t"                                 \
+    "movq %[i], %%fs:8(%[w])\n"                                \
+    "1:\n\t"                                                   \
+    "movq %[number], %[i]\n\t"                                 \
+    "movl %%fs:(%[i]), %k[i]\n\t" /* P number */               \
+    DP_ADD_BASE                                                \
+    "cmpl %[open], %k[i]\n\t" /* in use, and not stopped? */   \
+    "jae %l[no_p]\n\t"                                         \
+    "addq %c[caches](%[front], %[i], 8), %[c]\n\t"             \
+    "movq (%[c]), %[w]\n\t"                                    \
+    "movswq %w[w], %[i]\n\t"
 
 /* The end of a section. The abort address follows the signature that the libc registered. */
 #define DP_LEAVE                             \
@@ -370,26 +401,27 @@ static DP_COLD void dp_restarted(dp_sched *s) { dp_add64(&s->restarts, 1); }
 
 #define DP_COMMIT "movq %[w], (%[c])\n" /* the one store that makes it so */
 
-#define DP_IN                                                                                            \
-    [area] "r"(area), [number] "r"(s->number), [ps] "r"(s->ps), [locals] "r"(locals), [at] "rme"(at), \
-        [max] "i"(DP_MAX_PROCS) DP_BASE_IN
+#define DP_OUT [c] "+&r"(c), [w] "=&r"(w), [i] "=&r"(i)
+#define DP_IN                                                                                     \
+    [area] "m"(f->area), [number] "m"(f->number), [open] "m"(f->open), [front] "r"(f),            \
+        [caches] "i"(offsetof(dp_front, caches)) DP_BASE_IN
 
-DP_INLINE int dp_section_pop(dp_sched *s, void *const *locals, size_t at, void **item)
+DP_INLINE int dp_section_pop(dp_front *f, size_t at, void **item)
 {
-    intptr_t area = dp_area(s); /* read once: it may become 0 meanwhile */
-    uint64_t a, c, w, i;
-    if (!DP_LIKELY(area != 0)) return DP_NO_P;
+    uint64_t c, w, i;
 again:
+    c = at;
     __asm__ volatile goto(DP_ENTER
-                 "testl %k[i], %k[i]\n\t"
+                 "movq (%[c], %[i], 8), %[i]\n\t" /* the newest, or the NULL below all */
+                 "testq %[i], %[i]\n\t"
                  "jz %l[unfit]\n\t"
-                 "movq (%[c], %[i], 8), %[i]\n\t" /* slots[count - 1]: slots start one word in */
                  "addq %[one_pop], %[w]\n\t"
                  DP_COMMIT DP_LEAVE
-                 : [a] "=&r"(a), [c] "=&r"(c), [w] "=&r"(w), [i] "=&r"(i)
+                 : DP_OUT
                  : DP_IN, [one_pop] "i"(DP_ONE_POP)
                  : "memory", "cc"
                  : no_p, unfit, restart);
+    if (!i) __builtin_unreachable(); /* spares the caller a look */
     *item = (void *)i;
     return DP_DONE;
 unfit:
@@ -397,24 +429,23 @@ unfit:
 no_p:
     return DP_NO_P;
 restart:
-    dp_restarted(s);
+    dp_restarted(f);
     goto again;
 }
 
-DP_INLINE int dp_section_push(dp_sched *s, void *const *locals, size_t at, uint32_t cap, void *item)
+DP_INLINE int dp_section_push(dp_front *f, size_t at, void *item)
 {
-    intptr_t area = dp_area(s); /* read once: it may become 0 meanwhile */
-    uint64_t a, c, w, i;
-    if (!DP_LIKELY(area != 0)) return DP_NO_P;
+    uint64_t c, w, i;
 again:
+    c = at;
     __asm__ volatile goto(DP_ENTER
-                 "cmpl %[cap], %k[i]\n\t"
-                 "jae %l[unfit]\n\t"
+                 "cmpq $-1, %[i]\n\t"
+                 "je %l[unfit]\n\t"
                  "movq %[item], 8(%[c], %[i], 8)\n\t"
                  "incq %[w]\n\t"
                  DP_COMMIT DP_LEAVE
-                 : [a] "=&r"(a), [c] "=&r"(c), [w] "=&r"(w), [i] "=&r"(i)
-                 : DP_IN, [cap] "rme"(cap), [item] "r"(item)
+                 : DP_OUT
+                 : DP_IN, [item] "r"(item)
                  : "memory", "cc"
                  : no_p, unfit, restart);
     return DP_DONE;
@@ -423,23 +454,22 @@ unfit:
 no_p:
     return DP_NO_P;
 restart:
-    dp_restarted(s);
+    dp_restarted(f);
     goto again;
 }
 
 /* The newest n of a full cache, oldest first, into items. */
-DP_INLINE int dp_section_popn(dp_sched *s, void *const *locals, size_t at, uint32_t cap, uint64_t n, void **items)
+DP_INLINE int dp_section_popn(dp_front *f, size_t at, uint64_t n, void **items)
 {
-    intptr_t area = dp_area(s);
-    uint64_t a, c, w, i, t;
-    if (!DP_LIKELY(area != 0)) return DP_NO_P;
+    uint64_t c, w, i, a, t;
 again:
+    c = at;
     __asm__ volatile goto(DP_ENTER
-                 "cmpl %[cap], %k[i]\n\t"
+                 "cmpq $-1, %[i]\n\t"
                  "jne %l[unfit]\n\t"
                  "movq %[n], %[a]\n\t"
                  "subq %[a], %[i]\n\t"
-                 "leaq (%[c], %[i], 8), %[i]\n"
+                 "leaq (%[c], %[i], 8), %[i]\n" /* one below the oldest of them */
                  "5:\n\t"
                  "movq (%[i], %[a], 8), %[t]\n\t"
                  "movq %[t], -8(%[items], %[a], 8)\n\t"
@@ -447,8 +477,8 @@ again:
                  "jnz 5b\n\t"
                  "subq %[n], %[w]\n\t"
                  DP_COMMIT DP_LEAVE
-                 : [a] "=&r"(a), [c] "=&r"(c), [w] "=&r"(w), [i] "=&r"(i), [t] "=&r"(t)
-                 : DP_IN, [cap] "rme"(cap), [n] "rm"(n), [items] "r"(items)
+                 : DP_OUT, [a] "=&r"(a), [t] "=&r"(t)
+                 : DP_IN, [n] "rm"(n), [items] "r"(items)
                  : "memory", "cc"
                  : no_p, unfit, restart);
     return DP_DONE;
@@ -457,22 +487,21 @@ unfit:
 no_p:
     return DP_NO_P;
 restart:
-    dp_restarted(s);
+    dp_restarted(f);
     goto again;
 }
 
 /* n items, oldest first, onto a cache that has room for all of them. n is at least 1. */
-DP_INLINE int dp_section_pushn(dp_sched *s, void *const *locals, size_t at, uint32_t cap, uint64_t n, void *const *items)
+DP_INLINE int dp_section_pushn(dp_front *f, size_t at, uint64_t n, void *const *items)
 {
-    intptr_t area = dp_area(s);
-    uint64_t a, c, w, i, t;
-    if (!DP_LIKELY(area != 0)) return DP_NO_P;
+    uint64_t c, w, i, a, t;
 again:
+    c = at;
     __asm__ volatile goto(DP_ENTER
                  "movq %[n], %[a]\n\t"
                  "leaq (%[i], %[a]), %[t]\n\t"
-                 "cmpl %[cap], %k[t]\n\t"
-                 "ja %l[unfit]\n\t"
+                 "testq %[t], %[t]\n\t" /* -1 is full, so 0 is one too many */
+                 "jns %l[unfit]\n\t"
                  "leaq (%[c], %[i], 8), %[i]\n"
                  "5:\n\t"
                  "movq -8(%[items], %[a], 8), %[t]\n\t"
@@ -481,8 +510,8 @@ again:
                  "jnz 5b\n\t"
                  "addq %[n], %[w]\n\t"
                  DP_COMMIT DP_LEAVE
-                 : [a] "=&r"(a), [c] "=&r"(c), [w] "=&r"(w), [i] "=&r"(i), [t] "=&r"(t)
-                 : DP_IN, [cap] "rme"(cap), [n] "rm"(n), [items] "r"(items)
+                 : DP_OUT, [a] "=&r"(a), [t] "=&r"(t)
+                 : DP_IN, [n] "rm"(n), [items] "r"(items)
                  : "memory", "cc"
                  : no_p, unfit, restart);
     return DP_DONE;
@@ -491,7 +520,7 @@ unfit:
 no_p:
     return DP_NO_P;
 restart:
-    dp_restarted(s);
+    dp_restarted(f);
     goto again;
 }
 
@@ -505,24 +534,24 @@ DP_INLINE uint32_t dp_number_hint(const dp_sched *s)
 
 #else /* no sections here: the caller goes out of line, where there are some or the mode is portable */
 
-DP_INLINE int dp_section_pop(dp_sched *s, void *const *locals, size_t at, void **item)
+DP_INLINE int dp_section_pop(dp_front *f, size_t at, void **item)
 {
-    (void)s, (void)locals, (void)at, (void)item;
+    (void)f, (void)at, (void)item;
     return DP_NO_P;
 }
-DP_INLINE int dp_section_push(dp_sched *s, void *const *locals, size_t at, uint32_t cap, void *item)
+DP_INLINE int dp_section_push(dp_front *f, size_t at, void *item)
 {
-    (void)s, (void)locals, (void)at, (void)cap, (void)item;
+    (void)f, (void)at, (void)item;
     return DP_NO_P;
 }
-DP_INLINE int dp_section_popn(dp_sched *s, void *const *locals, size_t at, uint32_t cap, uint64_t n, void **items)
+DP_INLINE int dp_section_popn(dp_front *f, size_t at, uint64_t n, void **items)
 {
-    (void)s, (void)locals, (void)at, (void)cap, (void)n, (void)items;
+    (void)f, (void)at, (void)n, (void)items;
     return DP_NO_P;
 }
-DP_INLINE int dp_section_pushn(dp_sched *s, void *const *locals, size_t at, uint32_t cap, uint64_t n, void *const *items)
+DP_INLINE int dp_section_pushn(dp_front *f, size_t at, uint64_t n, void *const *items)
 {
-    (void)s, (void)locals, (void)at, (void)cap, (void)n, (void)items;
+    (void)f, (void)at, (void)n, (void)items;
     return DP_NO_P;
 }
 DP_INLINE uint32_t dp_number_hint(const dp_sched *s)

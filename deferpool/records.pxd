@@ -8,7 +8,7 @@
 # records is out. free aborts the process on a double free and on a record of another pool.
 cimport cython
 from libc.stddef cimport size_t
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 
 from deferpool._platform cimport alloc_fn, likely, release_fn, zero16
 from deferpool._pool cimport ItemPool, get, put
@@ -22,15 +22,20 @@ cdef class abi_1:
 
 cdef enum:
     MAX_CLASSES = 32
-    # what `mark` is above the pool's own number, in the states of a record; below them its class, while live
-    BYPASSED = 64
+    SMALL = 1024                        # bytes; the class of a record up to this is looked up in one step
+    # `mark` is the pool's token plus the state of the record
+    LIVE = 0
+    BYPASSED = 64                       # live, and past the last class
     CACHED = 128
-    QUARANTINED = 192
+    DROPPED = 192                       # given back to the allocator; still readable in debug mode
+    PLACES = 65                         # SMALL / 16 + 1
+    NO_PLACE = 0x7fffffff               # past the last class
 
-# 16 bytes before each record.
+# 16 bytes before each record. All but `mark` is written when the record is made, and stays.
 cdef struct Header:
-    uint64_t mark                       # token of the pool + state + class
-    size_t size                         # asked for, of a record past the last class; else not used
+    uint64_t mark
+    uint64_t shape                      # its class's place, and in the upper half its units of 16 bytes;
+                                        # past the last class: the bytes asked for
 
 # Where records come from. A pool of a harness or of a debugger may bring its own.
 cdef struct Allocator:
@@ -48,14 +53,14 @@ cdef struct Quarantine:
 # All of a pool that is not the engine's and that code without the GIL looks at.
 cdef struct Layout:
     uint64_t token                      # a multiple of 256, of this pool alone while the process lives
-    uint64_t classes
-    size_t largest                      # bytes in the last class
-    uint8_t* class_of                   # by size in units of 16 bytes, rounded up
+    uint32_t place[PLACES]              # by size in units of 16 bytes, rounded up
+    uint32_t classes
     uint32_t units[MAX_CLASSES]         # of 16 bytes, by class
+    uint64_t shape[MAX_CLASSES]         # of a record, by class
     Allocator allocator
     Quarantine quarantine
 
-cdef void* new_bypassed(RecordPool pool, size_t size) noexcept nogil
+cdef void* new_large(RecordPool pool, size_t size) noexcept nogil
 cdef void free_unusual(RecordPool pool, void* record) noexcept nogil
 
 
@@ -68,26 +73,28 @@ cdef class RecordPool(ItemPool):
     cdef inline void* new(self, size_t size) noexcept nogil:
         """A zeroed record of at least size bytes; NULL when there is no memory."""
         cdef Header* header
-        cdef uint32_t cls
-        if not likely(size <= self.layout.largest):
-            return new_bypassed(self, size)
-        cls = self.layout.class_of[(size + 15) // 16]
-        header = <Header*>get(&self.pool, cls)
+        cdef uint32_t at
+        if not likely(size <= SMALL):
+            return new_large(self, size)
+        at = self.layout.place[(size + 15) >> 4]
+        if not likely(at != <uint32_t>NO_PLACE):
+            return new_large(self, size)
+        header = <Header*>get(&self.pool, at)
         if not likely(header != NULL):
             return NULL
-        header.mark = self.layout.token + cls
+        header.mark = self.layout.token
         return header + 1
 
     cdef inline void free(self, void* record) noexcept nogil:
         """Gives a record back; its bytes are zeroed. NULL is let through, as C's free does."""
         cdef Header* header = <Header*>record - 1
-        cdef uint64_t cls
+        cdef uint64_t token = self.layout.token, shape
         if not likely(record != NULL):
             return
-        cls = header.mark - self.layout.token
-        if not likely(cls < self.layout.classes):
+        if not likely(header.mark == token):
             free_unusual(self, record)
             return
-        header.mark += CACHED
-        zero16(record, self.layout.units[cls])
-        put(&self.pool, header, <uint32_t>cls)
+        header.mark = token + CACHED
+        shape = header.shape
+        zero16(record, shape >> 32)
+        put(&self.pool, header, <uint32_t>shape)

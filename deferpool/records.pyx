@@ -10,12 +10,12 @@ from operator import index
 
 cimport cython
 from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_IsValid
-from libc.stdint cimport UINT64_MAX, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport UINT64_MAX, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
 from deferpool._platform cimport add64, cas64, die, load64
-from deferpool._pool cimport FaceOps, ItemPool
+from deferpool._pool cimport FaceOps, ItemPool, get, place_of
 from deferpool._sched cimport Sched
 
 cdef extern from "Python.h":
@@ -39,50 +39,55 @@ def __getattr__(name):
 
 # ---- records past the last class, and records that are not what they should be --------------------------------
 
-cdef void* new_bypassed(RecordPool pool, size_t size) noexcept nogil:
+cdef void* new_large(RecordPool pool, size_t size) noexcept nogil:
+    """Past what one look-up finds: still of a class, or past the last one."""
+    cdef Layout* layout = &pool.layout
     cdef Header* header
+    cdef uint32_t cls
+    for cls in range(layout.classes):
+        if size <= <size_t>layout.units[cls] * 16:
+            header = <Header*>get(&pool.pool, place_of(&pool.pool, cls))
+            if header == NULL:
+                return NULL
+            header.mark = layout.token + LIVE
+            return header + 1
     if size > <size_t>PY_SSIZE_T_MAX - sizeof(Header):
         return NULL
-    header = <Header*>pool.layout.allocator.alloc(pool.layout.allocator.arg, sizeof(Header) + size)
+    header = <Header*>layout.allocator.alloc(layout.allocator.arg, sizeof(Header) + size)
     if header == NULL:
         return NULL
-    header.mark = pool.layout.token + BYPASSED
-    header.size = size
+    header.mark = layout.token + BYPASSED
+    header.shape = size
     add64(&pool.pool.bypass_gets, 1)
     return header + 1
 
 
-cdef const char* what_is_wrong(RecordPool pool, const void* record) noexcept nogil:
-    """NULL for a live record of this pool."""
-    cdef uint64_t mark = (<Header*>record - 1).mark - pool.layout.token
-    if mark < pool.layout.classes or mark == BYPASSED:
-        return NULL
-    if CACHED <= mark < CACHED + MAX_CLASSES or QUARANTINED <= mark < 256:
-        return b"double free"
-    return b"free of a record of another pool, or of no pool"
-
-
 cdef void free_unusual(RecordPool pool, void* record) noexcept nogil:
-    cdef const char* wrong = what_is_wrong(pool, record)
+    """One past the last class; or one that must not be given back, and that ends the process."""
     cdef Header* header = <Header*>record - 1
-    if wrong != NULL:
-        die(wrong, record, <void*>pool)
-        return
-    header.mark = pool.layout.token + QUARANTINED + MAX_CLASSES
-    add64(&pool.pool.bypass_puts, 1)
-    release(&pool.layout, header, header.size)
+    cdef uint64_t state = header.mark - pool.layout.token
+    if state == BYPASSED:
+        add64(&pool.pool.bypass_puts, 1)
+        release(&pool.layout, header, header.shape)
+    elif state == CACHED or state == DROPPED:
+        die(b"double free", record, <void*>pool)
+    else:
+        die(b"free of a record of another pool, or of no pool", record, <void*>pool)
 
 
 # ---- what the engine asks of this face --------------------------------------------------------------------------
 
 cdef void* make_record(void* face, uint32_t cls) noexcept nogil:
     cdef Layout* layout = <Layout*>face
-    return layout.allocator.alloc(layout.allocator.arg, sizeof(Header) + <size_t>layout.units[cls] * 16)
+    cdef Header* header = <Header*>layout.allocator.alloc(layout.allocator.arg,
+                                                          sizeof(Header) + <size_t>layout.units[cls] * 16)
+    if header != NULL:
+        header.shape = layout.shape[cls]
+    return header
 
 
 cdef void drop_record(void* face, void* item, uint32_t cls) noexcept nogil:
     cdef Layout* layout = <Layout*>face
-    (<Header*>item).mark = layout.token + QUARANTINED + cls
     release(layout, <Header*>item, <size_t>layout.units[cls] * 16)
 
 
@@ -91,6 +96,7 @@ cdef void release(Layout* layout, Header* header, size_t size) noexcept nogil:
     cdef Quarantine* q = &layout.quarantine
     cdef uint64_t leaving = <uint64_t><size_t>header
     cdef uint64_t* place
+    header.mark = layout.token + DROPPED
     if q.size:
         memset(header + 1, 0xDF, size)
         place = &q.ring[add64(&q.at, 1) % q.size]
@@ -109,7 +115,6 @@ cdef void close_records(void* face) noexcept nogil:
         if layout.quarantine.ring[i]:
             layout.allocator.release(layout.allocator.arg, <void*><size_t>layout.quarantine.ring[i])
     free(layout.quarantine.ring)
-    free(layout.class_of)
 
 
 cdef void* plain_alloc(void* arg, size_t size) noexcept nogil:
@@ -156,7 +161,7 @@ cdef class RecordPool(ItemPool):
     Parameters:
         sizes: bytes of each class, growing; each is rounded up to a multiple of 16. At most 32 classes of at most
             1 MiB. Larger requests bypass the caches both ways and are counted.
-        cap: most records in one local cache (of one class on one P): even, 2 to 32,768.
+        cap: most records in one local cache (of one class on one P): even, 2 to 32,766.
         limit: most records in the central pool, all classes together; None for no limit. Default: 1,024 a class.
         sched: the Sched whose Ps to use. Default: the runtime's.
         debug: keeps the last 4,096 records that were dropped, filled with 0xDF, so that a later double free of
@@ -173,25 +178,15 @@ cdef class RecordPool(ItemPool):
     def __cinit__(self, sizes=(16, 32, 48, 64, 80), *, cap=32, limit=_DEFAULT, Sched sched=None, debug=None,
                   allocator=None):
         cdef Allocator* given
-        cdef size_t unit
-        cdef uint32_t cls = 0
+        cdef uint32_t unit, cls
         self.pool.ops = FaceOps(make=make_record, drop=drop_record, close=close_records, face=&self.layout)
         self.sizes = _checked_sizes(sizes)
         if limit is _DEFAULT:
             limit = 1024 * len(self.sizes)
         self.layout.token = new_token()
         self.layout.classes = <uint32_t>len(self.sizes)
-        self.layout.largest = self.sizes[-1]
         for cls, size in enumerate(self.sizes):
             self.layout.units[cls] = size // 16
-        self.layout.class_of = <uint8_t*>calloc(self.layout.largest // 16 + 1, 1)
-        if self.layout.class_of == NULL:
-            raise MemoryError("no memory for a pool")
-        cls = 0
-        for unit in range(self.layout.largest // 16 + 1):
-            if unit > self.layout.units[cls]:
-                cls += 1
-            self.layout.class_of[unit] = <uint8_t>cls
         if allocator is None:
             self.layout.allocator = Allocator(alloc=plain_alloc, release=plain_release, alloc_meta=NULL,
                                               release_meta=NULL, arg=NULL)
@@ -209,6 +204,13 @@ cdef class RecordPool(ItemPool):
             self.layout.quarantine.size = 4096
         self.open(sched, self.layout.classes, cap, limit, self.layout.allocator.alloc_meta,
                   self.layout.allocator.release_meta, self.layout.allocator.arg)
+        for cls in range(self.layout.classes):
+            self.layout.shape[cls] = (<uint64_t>self.layout.units[cls] << 32) + place_of(&self.pool, cls)
+        cls = 0
+        for unit in range(<uint32_t>PLACES):
+            while cls < self.layout.classes and unit > self.layout.units[cls]:
+                cls += 1
+            self.layout.place[unit] = place_of(&self.pool, cls) if cls < self.layout.classes else <uint32_t>NO_PLACE
 
     def _new(self, size):
         """A `Record` of at least size bytes, zeroed.

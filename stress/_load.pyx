@@ -17,7 +17,7 @@ from libc.string cimport memset
 
 from deferpool._platform cimport DONE, NO_P, add64, cas64, lock, load32, load64, store32, store64, unlock, wait
 from deferpool._central cimport Tally, note
-from deferpool._pool cimport Look, look, pop, popn, push, pushn, spread
+from deferpool._pool cimport Look, look, place_of, pop, popn, push, pushn, spread
 from deferpool.records cimport Header, RecordPool
 
 cdef extern from *:
@@ -226,8 +226,8 @@ cdef class Load:
                 bound = self.pool.bound
             self.bounded = bound is not None
             self.bound = bound or 0
-            self.slack = threads * <uint64_t>max(1, self.pool.pool.cap // 2)
-            self.largest = self.pool.layout.largest
+            self.slack = threads * <uint64_t>max(1, self.pool.pool.front.cap // 2)
+            self.largest = self.pool.sizes[-1]
             self.procs = self.pool.sched.procs
             self.cpus = self.pool.sched.cpus
         else:
@@ -314,13 +314,13 @@ cdef class Load:
 
     cdef inline bint push_one(self, uint32_t thread, void* item, size_t size) noexcept nogil:
         self.disown(thread, <uint64_t*>(<Header*>item + 1), size)
-        if push(&self.pool.pool, 0, item) == DONE:
+        if push(&self.pool.pool, place_of(&self.pool.pool, 0), item) == DONE:
             return True
         self.own(thread, <uint64_t*>(<Header*>item + 1), size)
         return False
 
     cdef inline bint pop_one(self, uint32_t thread, void** item, size_t size) noexcept nogil:
-        if pop(&self.pool.pool, 0, item) != DONE:
+        if pop(&self.pool.pool, place_of(&self.pool.pool, 0), item) != DONE:
             return False
         self.own(thread, <uint64_t*>(<Header*>item[0] + 1), size)
         return True
@@ -473,7 +473,7 @@ cdef class Load:
         over must have been nobody's. Returns how often each primitive succeeded.
         """
         cdef void* hand[HAND]
-        cdef uint32_t held = 0, half = self.pool.pool.cap // 2, i
+        cdef uint32_t held = 0, half = self.pool.pool.front.cap // 2, i
         cdef uint64_t pops = 0, pushes = 0, popns = 0, pushns = 0
         cdef size_t size = self.largest
         cdef uint64_t* record
@@ -500,7 +500,7 @@ cdef class Load:
                     held -= half
                     for i in range(half):
                         self.disown(thread, <uint64_t*>(<Header*>hand[held + i] + 1), size)
-                    status = pushn(&self.pool.pool, 0, half, &hand[held])
+                    status = pushn(&self.pool.pool, place_of(&self.pool.pool, 0), half, &hand[held])
                     if status == DONE:
                         pushns += 1
                     else:
@@ -508,7 +508,7 @@ cdef class Load:
                             self.own(thread, <uint64_t*>(<Header*>hand[held + i] + 1), size)
                         held += half
                 if status != DONE and held + half <= HAND:
-                    if popn(&self.pool.pool, 0, half, &hand[held]) == DONE:
+                    if popn(&self.pool.pool, place_of(&self.pool.pool, 0), half, &hand[held]) == DONE:
                         for i in range(half):
                             self.own(thread, <uint64_t*>(<Header*>hand[held + i] + 1), size)
                         popns += 1
@@ -577,8 +577,8 @@ cdef class Load:
         if self.design.take == NULL:
             look(&self.pool.pool, &seen)
             cached = seen.local + seen.central
-            if seen.fullest > self.pool.pool.cap:
-                self.broken(LOCAL_BOUND, seen.fullest, self.pool.pool.cap, 0)
+            if seen.fullest > self.pool.pool.front.cap:
+                self.broken(LOCAL_BOUND, seen.fullest, self.pool.pool.front.cap, 0)
             if self.bounded and cached > self.bound:
                 self.broken(TOTAL_BOUND, cached, self.bound, 0)
         else:

@@ -97,7 +97,7 @@ def _number(low: int, high: int) -> Callable[[str], int]:
 
 
 def _even(text: str) -> int:
-    value = _number(2, 32768)(text)
+    value = _number(2, 32766)(text)
     if value % 2:
         raise argparse.ArgumentTypeError(f"{value} is odd: half of it must move at once")
     return value

@@ -190,7 +190,7 @@ FORK = THREADS + """
 
 
 @pytest.mark.parametrize("portable", [None, "1"])
-@pytest.mark.parametrize("arguments", ["cap=4, limit=50", "cap=2, limit=0, debug=True"])
+@pytest.mark.parametrize("arguments", ["cap=2, limit=50", "cap=2, limit=0, debug=True"])
 def test_forks_from_c_while_threads_work(
     installed: Path, consumer: Path, portable: str | None, arguments: str
 ) -> None:
