@@ -18,7 +18,7 @@ VARIANTS = {
     "": ["-O3"],
     "tsan": ["-O1", "-g", "-fsanitize=thread"],
     "asan": ["-O1", "-g", "-fsanitize=address", "-fno-omit-frame-pointer"],
-    "numbers": ["-O2", "-DDP_TEST_NUMBERS"],
+    "numbers": ["-O3", "-DDP_TEST_NUMBERS"],
     "debug": ["-O0", "-g", "-UNDEBUG"],
 }
 

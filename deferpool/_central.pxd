@@ -63,7 +63,8 @@ cdef uint64_t reserve(Central* c, uint64_t n) noexcept nogil
 cdef void* take_one(Central* c, uint32_t cls, uint32_t home) noexcept nogil
 cdef bint put_one(Central* c, uint32_t cls, uint32_t home, void* item, const Tally* tally) noexcept nogil
 
-# For a fork: every lock, in order.
+# For a fork: every lock, in order; and in the child `held` anew, for some who had reserved room are gone.
+cdef void recount(Central* c) noexcept nogil
 cdef void hold_central(Central* c) noexcept nogil
 cdef void unhold_central(Central* c) noexcept nogil
 

@@ -240,3 +240,11 @@ cdef void unhold_central(Central* c) noexcept nogil:
     cdef uint32_t i
     for i in range(c.classes * (c.mask + 1)):
         unlock(&c.stripes[i].lock)
+
+
+cdef void recount(Central* c) noexcept nogil:
+    cdef uint32_t i
+    cdef uint64_t items = 0
+    for i in range(c.classes * (c.mask + 1)):
+        items += c.stripes[i].items
+    store64(&c.held, items)

@@ -5,7 +5,7 @@
 # (make is the last resort) and one-owner. Generic over void*: what an item is, only the face knows.
 from libc.stdint cimport uint32_t, uint64_t
 
-from deferpool._central cimport Central
+from deferpool._central cimport Central, Tally
 from deferpool._platform cimport DONE, Front, alloc_fn, likely, release_fn, section_pop, section_push
 from deferpool._sched cimport Member, Sched
 
@@ -27,6 +27,7 @@ cdef struct Pool:
     Central central
     Member member
     uint64_t peak                       # most items seen cached
+    uint64_t orphans                    # in a forked child: items that other threads had in hand; live for ever
     uint64_t bypass_gets                # atomic; calls past the last class
     uint64_t bypass_puts
 
@@ -34,6 +35,14 @@ cdef struct Pool:
 cdef struct Look:
     uint64_t local, central
     uint32_t fullest                    # the longest local cache
+
+# The same with the counters; on a line each what is added up from where.
+cdef struct Figures:
+    uint64_t local, pops                # the words of the local caches
+    uint64_t central
+    Tally tally                         # of all stripes
+    uint64_t created, destroyed, dropped
+    uint64_t gets, puts                 # follow from these
 
 cdef void* get_slow(Pool* pool, uint32_t at) noexcept nogil
 cdef void put_slow(Pool* pool, void* item, uint32_t at) noexcept nogil

@@ -9,9 +9,10 @@ from operator import index
 cimport cython
 from libc.stdint cimport UINT64_MAX, int64_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
+from libc.string cimport memset
 
 from deferpool._central cimport (
-    Batch, Central, Stripe, Tally, close_central, give_back, hold_central, note, open_central, put_one, reserve,
+    Batch, Central, Stripe, Tally, close_central, give_back, hold_central, note, open_central, put_one, recount, reserve,
     stripe_of, take_empty, take_full, take_one, trim_central, unhold_central,
 )
 from deferpool._platform cimport (
@@ -268,6 +269,33 @@ cdef void note_peak(Pool* pool) noexcept nogil:
     raise_peak(pool, seen.local + seen.central)
 
 
+cdef void add_up(Pool* pool, Figures* f) noexcept nogil:
+    cdef uint32_t i, cls
+    cdef uint64_t word
+    cdef Stripe* stripe
+    memset(f, 0, sizeof(Figures))
+    for i in range(load32(&pool.member.equipped)):
+        for cls in range(pool.classes):
+            word = load64(&cache_of(pool, i, cls).word)
+            f.local += count_of(word, pool.front.cap)
+            f.pops += pops_of(word)
+    for i in range(pool.classes * (pool.central.mask + 1)):
+        stripe = &pool.central.stripes[i]
+        f.tally.gets += load64(&stripe.tally.gets)
+        f.tally.puts += load64(&stripe.tally.puts)
+        f.tally.refills += load64(&stripe.tally.refills)
+        f.tally.pushed += load64(&stripe.tally.pushed)
+        f.tally.spills += load64(&stripe.tally.spills)
+        f.tally.popped += load64(&stripe.tally.popped)
+        f.created += load64(&stripe.created)
+        f.destroyed += load64(&stripe.destroyed)
+        f.dropped += load64(&stripe.dropped)
+    f.central = load64(&pool.central.held)
+    # a local cache: count = pushes + pushed - pops - popped; every new item answers one get
+    f.gets = f.tally.gets + f.pops + f.created
+    f.puts = f.tally.puts + f.local + f.pops + f.tally.popped - f.tally.pushed
+
+
 # ---- taking items from a P that is not ours ------------------------------------------------------------------
 
 cdef enum: HAND = 256                   # at most this many pointers at a time, and never more than a batch
@@ -315,10 +343,11 @@ cdef int drain(Pool* pool, Registry* registry, uint32_t p, uint32_t cls, bint re
 cdef void clear_central(Pool* pool) noexcept nogil:
     """Takes out what the central pool holds, batch by batch, and gives it to the allocator."""
     cdef Central* c = &pool.central
-    cdef uint64_t most = load64(&c.held) + 1
+    cdef uint64_t most
     cdef uint32_t cls
     cdef Batch* batch
     for cls in range(pool.classes):
+        most = load64(&c.held) + 1
         while most:                     # others may put meanwhile: do not chase them for ever
             batch = take_full(c, cls, 0)
             if batch == NULL:
@@ -380,11 +409,26 @@ cdef bint equip_member(Member* member, uint32_t procs) noexcept nogil:
 cdef void hold(Member* member) noexcept nogil:
     hold_central(&pool_of(member).central)
 
+cdef void orphan(Member* member) noexcept nogil:
+    """Room that lost threads had reserved is given back, and what they had in hand counts as live from now on."""
+    cdef Pool* pool = pool_of(member)
+    cdef Figures f
+    recount(&pool.central)
+    add_up(pool, &f)
+    pool.orphans = f.created - f.destroyed - f.local - f.central - (f.gets - f.puts)
+
 cdef void unhold(Member* member) noexcept nogil:
     unhold_central(&pool_of(member).central)
 
 
 # ---- what all faces share -------------------------------------------------------------------------------------
+
+def _integer(name, value):
+    try:
+        return index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer, not {type(value).__name__}") from None
+
 
 cdef uint32_t stripes_for(Registry* registry):
     cdef uint32_t n = 1
@@ -433,11 +477,11 @@ cdef class ItemPool:
         cdef Registry* registry
         cdef uint32_t procs
         cdef bint done
-        cap = index(cap)
+        cap = _integer("cap", cap)
         if cap < 2 or cap > MAX_CAP or cap % 2:
             raise ValueError(f"cap must be even and from 2 to {MAX_CAP}, not {cap}")
         if limit is not None:
-            limit = index(limit)
+            limit = _integer("limit", limit)
             if not 0 <= limit < 2**63:
                 raise ValueError(f"limit must be None or from 0 to 2**63 - 1, not {limit}")
             bound_limit = limit
@@ -457,6 +501,7 @@ cdef class ItemPool:
         pool.member.equip = equip_member
         pool.member.hold = hold
         pool.member.unhold = unhold
+        pool.member.orphan = orphan
         if not open_central(&pool.central, classes, stripes_for(registry), pool.front.cap // 2, bound_limit,
                             pool.alloc, pool.release, arg):
             raise MemoryError("no memory for a pool")
@@ -539,38 +584,24 @@ cdef class ItemPool:
         """
         cdef Pool* pool = &self.pool
         cdef uint32_t i, cls, equipped = load32(&pool.member.equipped), procs = load32(&pool.front.sched.procs)
-        cdef uint64_t word, pops = 0, local = 0, created = 0, destroyed = 0, dropped = 0
-        cdef uint64_t gets = 0, puts = 0, refills = 0, pushed = 0, spills = 0, popped = 0
+        cdef uint64_t local = 0, n
         cdef uint64_t bypass_puts = load64(&pool.bypass_puts), bypass_gets = load64(&pool.bypass_gets)
-        cdef Stripe* stripe
+        cdef Figures f
+        add_up(pool, &f)
         per_p = []
         for i in range(equipped):
             counts = []
             for cls in range(pool.classes):
-                word = load64(&cache_of(pool, i, cls).word)
-                counts.append(count_of(word, pool.front.cap))
-                local += count_of(word, pool.front.cap)
-                pops += pops_of(word)
+                n = count_of(load64(&cache_of(pool, i, cls).word), pool.front.cap)
+                counts.append(n)
+                local += n
             if i < procs:
                 per_p.append(counts)
-        for i in range(pool.classes * (pool.central.mask + 1)):
-            stripe = &pool.central.stripes[i]
-            gets += load64(&stripe.tally.gets)
-            puts += load64(&stripe.tally.puts)
-            refills += load64(&stripe.tally.refills)
-            pushed += load64(&stripe.tally.pushed)
-            spills += load64(&stripe.tally.spills)
-            popped += load64(&stripe.tally.popped)
-            created += load64(&stripe.created)
-            destroyed += load64(&stripe.destroyed)
-            dropped += load64(&stripe.dropped)
-        # a local cache: count = pushes + pushed - pops - popped; every new item answers one get
-        gets += pops + created + bypass_gets
-        puts += local + pops + popped - pushed + bypass_puts
-        central = load64(&pool.central.held)
+        live = <int64_t>(f.gets + bypass_gets - f.puts - bypass_puts + pool.orphans)
         return {
-            "created": created + bypass_gets, "destroyed": destroyed + bypass_puts,
-            "live": max(0, <int64_t>(gets - puts)), "cached": local + central, "central": central,
-            "bypassed": bypass_gets, "gets": gets, "puts": puts, "refills": refills, "spills": spills,
-            "dropped": dropped, "peak_cached": raise_peak(pool, local + central), "bound": self._bound(procs), "per_p": per_p,
+            "created": f.created + bypass_gets, "destroyed": f.destroyed + bypass_puts, "live": max(0, live),
+            "cached": local + f.central, "central": f.central, "bypassed": bypass_gets,
+            "gets": f.gets + bypass_gets, "puts": f.puts + bypass_puts,
+            "refills": f.tally.refills, "spills": f.tally.spills, "dropped": f.dropped,
+            "peak_cached": raise_peak(pool, local + f.central), "bound": self._bound(procs), "per_p": per_p,
         }

@@ -16,6 +16,7 @@ cdef struct Member:
     bint (*equip)(Member*, uint32_t) noexcept nogil     # give the Ps below a number their caches; no lock is held
     void (*hold)(Member*) noexcept nogil        # a fork begins: take every central lock
     void (*unhold)(Member*) noexcept nogil      # and give them back
+    void (*orphan)(Member*) noexcept nogil      # in a child, before that: what other threads had in hand is lost
 
 cdef struct Registry:
     SchedState state                            # first: what sections and portable takes read

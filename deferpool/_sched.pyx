@@ -211,6 +211,7 @@ cdef void after_fork_in_child() noexcept nogil:
         member = registry.members
         while member != NULL:
             member.pins = 0             # of threads that this process does not have
+            member.orphan(member)
             member = member.next
         registry = registry.next
     after_fork()
@@ -231,8 +232,13 @@ cdef void remember(dict register, thing) except *:
     register[serial] = weakref.ref(thing, lambda _: register.pop(serial, None))
 
 cdef list remembered(dict register):
-    alive = [reference() for reference in list(register.values())]
-    return [thing for thing in alive if thing is not None]
+    # no comprehension: Cython's drops an item twice when there is no memory to append it
+    cdef list alive = []
+    for reference in list(register.values()):
+        thing = reference()
+        if thing is not None:
+            alive.append(thing)
+    return alive
 
 
 # ---- the Python face ----------------------------------------------------------------------------------
@@ -358,14 +364,19 @@ cdef class Sched:
         (each pool's own stats), and over all pools `cached`, `live`, `created`, `destroyed`, `bound` (None as
         soon as one pool has no limit). Thread-safe.
         """
-        pools = [pool.stats() for pool in self.live_pools()]
-        bounds = [each["bound"] for each in pools]
-        total = {key: sum(each[key] for each in pools) for key in ("cached", "live", "created", "destroyed")}
-        return {
-            "mode": self.mode, "procs": self.procs, "cpus": self.cpus,
-            "restarts": load64(&self.registry.state.restarts), **total,
-            "bound": None if None in bounds else sum(bounds), "pools": pools,
-        }
+        total = {"mode": self.mode, "procs": self.procs, "cpus": self.cpus,
+                 "restarts": load64(&self.registry.state.restarts),
+                 "cached": 0, "live": 0, "created": 0, "destroyed": 0, "bound": 0}
+        pools = []
+        for pool in self.live_pools():
+            figures = pool.stats()
+            pools.append(figures)
+            for key in ("cached", "live", "created", "destroyed"):
+                total[key] += figures[key]
+            unbounded = total["bound"] is None or figures["bound"] is None
+            total["bound"] = None if unbounded else total["bound"] + figures["bound"]
+        total["pools"] = pools
+        return total
 
     def __repr__(self):
         return f"<deferpool.Sched: {self.procs} Ps, {self.mode}>"

@@ -352,7 +352,7 @@ DP_INLINE int dp_set_number_base(uint32_t base)
     return 1;
 }
 #define DP_ADD_BASE "addl %[base], %k[i]\n\t"
-#define DP_BASE_IN , [base] "m"(dp_number_base)
+#define DP_BASE_IN , [base] "r"(dp_number_base)
 #else
 #define DP_ADD_BASE
 #define DP_BASE_IN

@@ -148,6 +148,13 @@ def _checked_sizes(sizes):
     return tuple(rounded)
 
 
+def _debug_from_environment():
+    text = os.environ.get("DEFERPOOL_DEBUG", "").strip()
+    if text not in ("", "0", "1"):
+        raise ValueError(f"DEFERPOOL_DEBUG must be 0 or 1, not {text!r}")
+    return text == "1"
+
+
 _DEFAULT = object()
 
 @cython.no_gc_clear
@@ -196,7 +203,7 @@ cdef class RecordPool(ItemPool):
             self.allocator_owner = allocator
         else:
             raise TypeError(f"allocator must be a capsule named 'deferpool.Allocator', not {type(allocator).__name__}")
-        self.debug = os.environ.get("DEFERPOOL_DEBUG", "0") == "1" if debug is None else bool(debug)
+        self.debug = _debug_from_environment() if debug is None else bool(debug)
         if self.debug:
             self.layout.quarantine.ring = <uint64_t*>calloc(4096, sizeof(uint64_t))
             if self.layout.quarantine.ring == NULL:

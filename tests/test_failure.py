@@ -299,7 +299,11 @@ PYTHON_OBJECTS = """if True:
     def make_sched():
         deferpool.RecordPool([16], sched=deferpool.Sched(3, portable=True), debug=False).new(16)
 
-    operations = [in_and_out, large, make, make_sched, pool.stats, pool.clear]
+    def resize():
+        sched.procresize(3)
+        sched.procresize(2)
+
+    operations = [in_and_out, large, make, make_sched, pool.stats, pool.clear, sched.stats, sched.clearpools, resize]
     for operation in operations:
         operation()
         failed = 0
@@ -323,5 +327,6 @@ def test_no_memory_for_python_objects() -> None:
     """The interpreter's own allocations, one after the other: of a handle, a dict, a list, a weak reference."""
     pytest.importorskip("_testcapi", reason="this Python was built without its test modules")
     assert output_of(PYTHON_OBJECTS).splitlines() == [
-        "in_and_out True", "large True", "make True", "make_sched True", "stats True", "clear False"
+        "in_and_out True", "large True", "make True", "make_sched True", "stats True", "clear False", "stats True",
+        "clearpools True", "resize True",
     ]

@@ -95,9 +95,9 @@ def test_bad_limit(limit: int) -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"cap": 2.0}, "'float' object cannot be interpreted as an integer"),
-        ({"cap": None}, "'NoneType' object cannot be interpreted as an integer"),
-        ({"limit": "5"}, "'str' object cannot be interpreted as an integer"),
+        ({"cap": 2.0}, "cap must be an integer, not float"),
+        ({"cap": None}, "cap must be an integer, not NoneType"),
+        ({"limit": "5"}, "limit must be an integer, not str"),
         ({"sched": 2}, "'sched' has incorrect type .* got int"),
         ({"allocator": 3}, "allocator must be a capsule named 'deferpool.Allocator', not int"),
         ({"colour": 1}, "unexpected keyword argument 'colour'"),
