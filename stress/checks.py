@@ -74,6 +74,13 @@ def reuse(result: Result) -> Iterator[str]:
         yield f"{books['created'] - books['past']:,} records were made where {most:,} are enough"
 
 
+def thread_exit(result: Result) -> Iterator[str]:
+    """The threads have ended: after procresize(1) and clearpools() nothing is cached but what one P may hold."""
+    share = len(result.plan.sizes) * result.plan.options.cap
+    if result.one_p > share:
+        yield f"one P is left, whose caches hold {share:,} items at most, and {result.one_p:,} are cached"
+
+
 def restarts(result: Result) -> Iterator[str]:
     """Sections that were meant to be interrupted were: otherwise the run shows nothing."""
     if result.plan.scenario == "interrupt" and result.plan.mode == "sections" and not result.interrupted:
@@ -101,5 +108,6 @@ def growth(result: Result) -> Iterator[str]:
         yield f"only {low[-1][0]:,} cached after {low[-1][1]:,} records had been moved one way"
 
 
-OF_THE_POOL = (mode, sampled, seen_while_running, total_bound, conservation, reuse, restarts, flat_memory)
+OF_THE_POOL = (mode, sampled, seen_while_running, total_bound, conservation, reuse, thread_exit, restarts,
+               flat_memory)
 OF_A_BASELINE = (sampled, seen_while_running, growth)

@@ -95,6 +95,7 @@ class Result:
     restarts: int = 0
     curve: list[tuple[float, int, int]] = field(default_factory=list)
     evidence: list[str] = field(default_factory=list)  # from the threads and the sampler, while they ran
+    one_p: int = 0  # cached at the end, after procresize(1) and clearpools()
     left: dict[str, int] = field(default_factory=dict)  # what the allocator missed once all was given back
     resident: list[int] = field(default_factory=list)  # bytes, now and then; where the scenario looks
     notes: list[str] = field(default_factory=list)

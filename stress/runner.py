@@ -71,9 +71,9 @@ class Running:
         self._tick(min(1.0, share), ops, cached, None if self._pool is None else self._pool.bound)
 
     def out_of_time(self) -> bool:
-        """Whether the seconds that the command line allows are over."""
+        """Whether the seconds that the command line allows are over, and the sampler has seen enough."""
         seconds = self.plan.options.seconds
-        return seconds is not None and time.monotonic() > self._began + seconds
+        return seconds is not None and time.monotonic() > self._began + seconds and self.seen_enough()
 
     def seen_enough(self) -> bool:
         """Whether the sampler has had its thousand looks; on a crowded machine it may have to wait for its turns."""
@@ -144,6 +144,9 @@ def run(plan: Plan, tick: Tick) -> Result:
     if pool is not None and sched is not None:
         result.stats = pool.stats()
         result.restarts = sched.stats()["restarts"]
+        sched.procresize(1)
+        sched.clearpools()
+        result.one_p = pool.stats()["cached"]
         pool.clear()
         result.left = {"records": ledger.created - ledger.destroyed}
         del running, load, design, pool     # the pool gives back its own memory with its last reference

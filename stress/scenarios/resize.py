@@ -50,18 +50,3 @@ def during(running: Running) -> None:
         if running.out_of_time():
             break
     running.notes.append(f"{done:,} changes of the number of Ps, {crossings:,} of the mode, {refused:,} refused")
-    _one_p_holds_its_share(running)
-
-
-def _one_p_holds_its_share(running: Running) -> None:
-    """After procresize(1) and clearpools() nothing is cached but what one P may hold."""
-    running.load.stop()
-    for thread in running.threads:
-        thread.join()
-    running.ledger.failing(0, 0)
-    pool = running.pool
-    pool.sched.procresize(1)
-    pool.sched.clearpools()
-    share = pool.cap * len(pool.sizes)
-    if pool.stats()["cached"] > share:
-        running.broken.append(f"resize: one P is left, and {pool.stats()['cached']:,} items are cached, not {share}")
