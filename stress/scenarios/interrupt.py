@@ -25,26 +25,30 @@ def plans(options: Options) -> list[Plan]:
     each = EACH if options.ops is None else max(1, options.ops // 4)
     if options.ops is None and options.seconds is not None:
         each = 1 << 62
-    half = options.cap // 2
-    return [
-        Plan(
-            scenario="interrupt", options=options, mode=mode, threads=threads, procs=options.procs, sizes=(64,),
-            most_live=4 * threads * options.cap, ops=None if each == 1 << 62 else 2 * each * (1 + half),
-            seconds=options.seconds, body=partial(body, max(1, each // threads)), during=during, spread=False,
-        )
-        for mode in options.modes
-    ]
+    return [plan(options, threads, each, mode) for mode in options.modes]
 
 
-def body(each: int, load: Load, pool: deferpool.RecordPool, thread: int) -> None:
+def plan(options: Options, threads: int, each: int, mode: str) -> Plan:
+    done: list[tuple[int, int, int, int]] = []  # by each thread: pops, pushes, popns, pushns
+    return Plan(
+        scenario="interrupt", options=options, mode=mode, threads=threads, procs=options.procs, sizes=(64,),
+        most_live=4 * threads * options.cap, ops=None if each == 1 << 62 else 2 * each * (1 + options.cap // 2),
+        seconds=options.seconds, body=partial(body, max(1, -(-each // threads)), done), during=partial(during, done),
+        spread=False,
+    )
+
+
+def body(
+    each: int, done: list[tuple[int, int, int, int]], load: Load, pool: deferpool.RecordPool, thread: int
+) -> None:
     timer = Timer(TIMER_US)
     try:
-        load.run_primitives(thread, each, each)
+        done.append(load.run_primitives(thread, each, each))
     finally:
         timer.stop()
 
 
-def during(running: Running) -> None:
+def during(done: list[tuple[int, int, int, int]], running: Running) -> None:
     tids = [thread.native_id for thread in running.threads if thread.native_id is not None]
     over = threading.Event()
 
@@ -59,3 +63,9 @@ def during(running: Running) -> None:
     finally:
         over.set()
         pusher.join()
+    running.load.stop()
+    for thread in running.threads:
+        thread.join()
+    totals = [sum(each) for each in zip(*done, strict=True)]
+    counted = (f"{total:,} {name}" for name, total in zip(("pop", "push", "popn", "pushn"), totals, strict=False))
+    running.notes.append(", ".join(counted))
