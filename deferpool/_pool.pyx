@@ -29,8 +29,8 @@ cdef extern from "platform.h" nogil:
 
 # ---- the four primitives, in either mode ----------------------------------------------------------------
 #
-# DONE, UNFIT (empty, full or no room) or NO_P. `at` is the class's place. Portable: the same between acquirep and releasep; the store of
-# `word` is the commit there too, for those who read the counts meanwhile.
+# DONE, UNFIT (empty, full or no room) or NO_P. `at` is the class's place. In portable mode the same happens between
+# acquirep and releasep; the store of `word` is the commit there too, for those who read the counts meanwhile.
 
 cdef inline Cache* local_cache(Pool* pool, uint32_t p, uint32_t at) noexcept nogil:
     return <Cache*>(pool.front.caches[p] + at)
@@ -40,12 +40,12 @@ cdef inline Cache* cache_of(Pool* pool, uint32_t p, uint32_t cls) noexcept nogil
 
 
 cdef int pop(Pool* pool, uint32_t at, void** item) noexcept nogil:
-    cdef int status = section_pop(&pool.front, at, item)
+    cdef int status = UNFIT
     cdef uint32_t number, n
     cdef P* p
     cdef Cache* cache
-    if status != NO_P or not load32(&pool.front.sched.portable):
-        return status
+    if not load32(&pool.front.sched.portable):
+        return section_pop(&pool.front, at, item)
     p = acquirep(pool.front.sched, &last_p, &number)
     if p == NULL:
         return NO_P
@@ -55,19 +55,17 @@ cdef int pop(Pool* pool, uint32_t at, void** item) noexcept nogil:
         item[0] = slots_of(cache, pool.front.cap)[n - 1]
         store64(&cache.word, cache.word + ONE_POP)
         status = DONE
-    else:
-        status = UNFIT
     releasep(p)
     return status
 
 
 cdef int push(Pool* pool, uint32_t at, void* item) noexcept nogil:
-    cdef int status = section_push(&pool.front, at, item)
+    cdef int status = UNFIT
     cdef uint32_t number, n
     cdef P* p
     cdef Cache* cache
-    if status != NO_P or not load32(&pool.front.sched.portable):
-        return status
+    if not load32(&pool.front.sched.portable):
+        return section_push(&pool.front, at, item)
     p = acquirep(pool.front.sched, &last_p, &number)
     if p == NULL:
         return NO_P
@@ -77,24 +75,21 @@ cdef int push(Pool* pool, uint32_t at, void* item) noexcept nogil:
         slots_of(cache, pool.front.cap)[n] = item
         store64(&cache.word, cache.word + 1)
         status = DONE
-    else:
-        status = UNFIT
     releasep(p)
     return status
 
 
 cdef int popn(Pool* pool, uint32_t at, uint32_t n, void** items) noexcept nogil:
-    cdef int status = section_popn(&pool.front, at, n, items)
+    cdef int status = UNFIT
     cdef uint32_t number
     cdef P* p
     cdef Cache* cache
-    if status != NO_P or not load32(&pool.front.sched.portable):
-        return status
+    if not load32(&pool.front.sched.portable):
+        return section_popn(&pool.front, at, n, items)
     p = acquirep(pool.front.sched, &last_p, &number)
     if p == NULL:
         return NO_P
     cache = local_cache(pool, number, at)
-    status = UNFIT
     if count_of(cache.word, pool.front.cap) == pool.front.cap:
         take_top(cache, pool.front.cap, n, items)
         status = DONE
@@ -103,18 +98,17 @@ cdef int popn(Pool* pool, uint32_t at, uint32_t n, void** items) noexcept nogil:
 
 
 cdef int pushn(Pool* pool, uint32_t at, uint32_t n, void** items) noexcept nogil:
-    cdef int status = section_pushn(&pool.front, at, n, items)
+    cdef int status = UNFIT
     cdef uint32_t number, have, i
     cdef P* p
     cdef Cache* cache
-    if status != NO_P or not load32(&pool.front.sched.portable):
-        return status
+    if not load32(&pool.front.sched.portable):
+        return section_pushn(&pool.front, at, n, items)
     p = acquirep(pool.front.sched, &last_p, &number)
     if p == NULL:
         return NO_P
     cache = local_cache(pool, number, at)
     have = count_of(cache.word, pool.front.cap)
-    status = UNFIT
     if have + n <= pool.front.cap:
         for i in range(n):
             slots_of(cache, pool.front.cap)[have + i] = items[i]

@@ -55,7 +55,9 @@ cdef inline P* acquirep(SchedState* state, uint32_t* last, uint32_t* number) noe
     cdef P* p
     if last[0] == 0:
         last[0] = 1 + <uint32_t>add64(&state.hints, 1)
-    i = (last[0] - 1) % procs
+    i = last[0] - 1
+    if i >= procs:
+        i %= procs
     for tries in range(min(procs, 4u)):
         p = &state.ps[i]
         if load32(&p.holder) == FREE and cas32(&p.holder, FREE, HELD):
