@@ -560,7 +560,7 @@ cdef class ItemPool:
     @property
     def bound(self):
         """Most items that can ever be cached: procs * classes * cap + limit. None without a limit."""
-        return self._bound(self.owner.procs)
+        return self._bound(self.owner.counted())
 
     def _bound(self, procs):
         limit = self.limit
@@ -577,7 +577,7 @@ cdef class ItemPool:
         created = live + cached + destroyed. Thread-safe.
         """
         cdef Pool* pool = &self.pool
-        cdef uint32_t i, cls, equipped = load32(&pool.member.equipped), procs = load32(&pool.front.sched.procs)
+        cdef uint32_t i, cls, equipped = load32(&pool.member.equipped), procs = self.owner.counted()
         cdef uint64_t local = 0, n
         cdef uint64_t bypass_puts = load64(&pool.bypass_puts), bypass_gets = load64(&pool.bypass_gets)
         cdef Figures f

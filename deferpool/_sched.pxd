@@ -23,6 +23,8 @@ cdef struct Registry:
     uint32_t lock                               # guards all below, and every change of state
     uint32_t cpus                               # fewer Ps than this need portable mode
     bint sections                               # whether this Sched may use sections at all
+    uint32_t counted                            # Ps below this may hold items: more than procs, until drained
+    uint32_t draining                           # procresizes that have not returned
     Member* members
     Registry* next                              # all Scheds of the process, under registries_lock
 
@@ -33,6 +35,7 @@ cdef class Sched:
     cdef dict pools                             # serial number: weak reference; the Python side of the registry
     cdef object __weakref__
     cdef list live_pools(self)
+    cdef uint32_t counted(self) noexcept        # Ps that may hold items
 
 cdef Sched default_sched()
 cdef void remember(dict register, thing) except *

@@ -157,8 +157,19 @@ cdef int resize(Registry* registry, uint32_t n, uint32_t* before) noexcept nogil
         open_sections(registry, n if sections else 0)
         for i in range(max(old, n)):
             store32(&registry.state.ps[i].holder, FREE if i < n else RETIRED)
+        registry.draining += 1
+        store32(&registry.counted, max(registry.counted, n))
     unlock(&registry.lock)
     return error
+
+
+cdef void settle(Registry* registry) noexcept nogil:
+    """A procresize has drained what it removed. The bound shrinks only now, and not at all in a child forked before."""
+    lock(&registry.lock)
+    registry.draining -= 1
+    if registry.draining == 0:
+        store32(&registry.counted, registry.state.procs)
+    unlock(&registry.lock)
 
 
 # ---- fork: the child gets every P, cache and central pool in a state that somebody left on purpose -----
@@ -208,9 +219,10 @@ cdef void after_fork_in_child() noexcept nogil:
     cdef Member* member
     barrier_register()
     while registry != NULL:
+        registry.draining = 0           # of threads that this process does not have, as are the pins
         member = registry.members
         while member != NULL:
-            member.pins = 0             # of threads that this process does not have
+            member.pins = 0
             member.orphan(member)
             member = member.next
         registry = registry.next
@@ -288,7 +300,8 @@ cdef class Sched:
         registry.state.portable = True
         registry.cpus = min(cpus, MAX_PROCS)
         registry.sections = sections
-        resize(registry, n, &none)      # nothing runs on it yet: it stops no P and cannot fail
+        resize(registry, n, &none)
+        settle(registry)                # nothing runs on it yet: it stops no P and cannot fail
         with nogil:
             lock(&registries_lock)
             registry.next = registries
@@ -311,6 +324,9 @@ cdef class Sched:
             unlock(&registries_lock)
         line_free(plain_free, NULL, self.registry.state.ps)
         line_free(plain_free, NULL, self.registry)
+
+    cdef uint32_t counted(self) noexcept:
+        return load32(&self.registry.counted)
 
     cdef list live_pools(self):
         return remembered(self.pools)
@@ -350,6 +366,8 @@ cdef class Sched:
             raise OSError(error, f"membarrier refused, procs still {self.procs}: {os.strerror(error)}")
         for pool in self.live_pools():
             pool._drain_retired()
+        with nogil:
+            settle(registry)
         return old
 
     def clearpools(self):

@@ -152,6 +152,7 @@ class Source:
         self.destroyed = 0
         self.peak = 0
         self.strangers = 0  # releases of what is not out
+        self.on_release: Callable[[int], None] | None = None  # called with the size, outside the lock
         self.before_failure = -1  # how many more succeed; less than 0: all
 
     @property
@@ -170,6 +171,8 @@ class Source:
             return address
 
     def release(self, _arg: int | None, address: int) -> None:
+        if self.on_release is not None:
+            self.on_release(self.sizes.get(address, 0))
         with self.lock:
             if self.sizes.pop(address, None) is None:
                 self.strangers += 1

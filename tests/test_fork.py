@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 import pytest
-from helpers import Mode, assert_conserved, burst, fill, local, run_threads
+from helpers import CountingAllocator, Mode, assert_conserved, burst, fill, in_thread, local, run_threads
 
 import deferpool
 
@@ -252,3 +252,30 @@ def test_other_programs_are_started(mode: Mode) -> None:
     fork_amid(hammers_of(pool), start, forks=10)
     assert_conserved(pool)
     assert pool.stats()["live"] == 0
+
+
+def test_in_the_middle_of_a_resize() -> None:
+    """The child has Ps that were removed and not yet drained, and nobody who goes on with it: the larger bound holds."""
+    sched = deferpool.Sched(8, portable=True, clear_on_gc=False)
+    allocator = CountingAllocator()
+    pool = deferpool.RecordPool([16], cap=8, limit=0, sched=sched, allocator=allocator.capsule)
+    for _ in range(8):
+        in_thread(lambda: fill(pool, 8))
+    assert pool.stats()["cached"] == 64
+    forked: list[bool] = []
+
+    def check() -> None:
+        stats = pool.stats()
+        assert 8 < stats["cached"] <= stats["bound"] == pool.bound
+        sched.procresize(1)
+        assert pool.stats()["cached"] <= pool.bound == 8
+
+    def fork_at_the_first_drop(size: int) -> None:
+        if not forked:
+            forked.append(True)
+            in_child(check)
+
+    allocator.items.on_release = fork_at_the_first_drop
+    sched.procresize(1)
+    assert forked
+    assert pool.stats()["cached"] <= pool.bound == 8
