@@ -44,8 +44,7 @@ cdef struct Central:
     void* arg
     char line[64]
     uint64_t held                       # items in all full batches, or about to be; never past limit
-    uint64_t peak_held
-    char line2[48]
+    char line2[56]
 
 cdef bint open_central(Central* c, uint32_t classes, uint32_t stripes, uint32_t half, uint64_t limit,
                        alloc_fn alloc, release_fn release, void* arg) noexcept nogil

@@ -45,8 +45,6 @@ cdef uint64_t reserve(Central* c, uint64_t n) noexcept nogil:
         if n == 0:
             return 0
         if cas64(&c.held, held, held + n):
-            if held + n > load64(&c.peak_held):
-                store64(&c.peak_held, held + n)
             return n
 
 

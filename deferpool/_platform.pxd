@@ -24,6 +24,8 @@ cdef extern from "platform.h" nogil:
     # memory
     ctypedef void* (*alloc_fn "dp_alloc_fn")(void*, size_t) noexcept nogil
     ctypedef void (*release_fn "dp_release_fn")(void*, void*) noexcept nogil
+    void* plain_alloc "dp_plain_alloc"(void*, size_t) noexcept
+    void plain_release "dp_plain_release"(void*, void*) noexcept
     void* line_alloc "dp_line_alloc"(alloc_fn, void*, size_t) noexcept
     void line_free "dp_line_free"(release_fn, void*, void*) noexcept
     void zero16 "dp_zero16"(void*, size_t) noexcept

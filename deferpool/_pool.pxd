@@ -27,6 +27,7 @@ cdef struct Pool:
     Central central
     Member member
     uint64_t peak                       # most items seen cached
+    uint64_t noted                      # held when that was last looked at
     uint64_t orphans                    # in a forked child: items that other threads had in hand; live for ever
     uint64_t bypass_gets                # atomic; calls past the last class
     uint64_t bypass_puts

@@ -8,7 +8,6 @@ from operator import index
 
 cimport cython
 from libc.stdint cimport UINT64_MAX, int64_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
 from deferpool._central cimport (
@@ -17,11 +16,15 @@ from deferpool._central cimport (
 )
 from deferpool._platform cimport (
     DONE, LINE, MAX_CAP, MAX_PROCS, NO_P, ONE_POP, UNFIT, Cache, P, add64, alloc_fn, cas64,
-    count_of, line_alloc, line_free, load32, load64, lock, number_hint, pops_of, release_fn, section_pop, section_popn,
+    count_of, line_alloc, line_free, load32, load64, lock, number_hint, plain_alloc, plain_release, pops_of,
+    release_fn, section_pop, section_popn,
     section_push, section_pushn, set_number_base, slots_of, store32, store64, unlock,
     word_of_empty,
 )
 from deferpool._sched cimport Member, Registry, Sched, acquirep, default_sched, link, releasep, remember, start, stop, unlink
+
+cdef extern from "Python.h":
+    const unsigned long HEAP_TYPE "Py_TPFLAGS_HEAPTYPE"
 
 cdef extern from "platform.h" nogil:
     uint32_t last_p "dp_last_p"         # of this thread, portable mode: where it looks for a P first
@@ -195,7 +198,7 @@ cdef bint spill(Pool* pool, uint32_t cls) noexcept nogil:
         tally.popped = batch.n
         drop_past(pool, cls, home, batch, reserve(&pool.central, batch.n))
     give_back(&pool.central, cls, home, batch, &tally)
-    if tally.spills and load64(&pool.central.held) >= load64(&pool.central.peak_held):
+    if tally.spills and load64(&pool.central.held) > load64(&pool.noted):
         note_peak(pool)
     return True
 
@@ -260,6 +263,7 @@ cdef uint64_t raise_peak(Pool* pool, uint64_t cached) noexcept nogil:
 cdef void note_peak(Pool* pool) noexcept nogil:
     cdef Look seen
     look(pool, &seen)
+    store64(&pool.noted, seen.central)
     raise_peak(pool, seen.local + seen.central)
 
 
@@ -356,13 +360,6 @@ cdef void clear_central(Pool* pool) noexcept nogil:
 
 # ---- memory and fork ----------------------------------------------------------------------------------------
 
-cdef void* plain_alloc(void* arg, size_t size) noexcept nogil:
-    return calloc(1, size)
-
-cdef void plain_release(void* arg, void* memory) noexcept nogil:
-    free(memory)
-
-
 cdef char* new_caches(Pool* pool) noexcept nogil:
     """The local caches of one P, empty; NULL when there is no memory."""
     cdef char* caches = <char*>line_alloc(pool.alloc, pool.arg, <size_t>pool.classes * pool.stride)
@@ -437,7 +434,7 @@ cdef class ItemPool:
     """One pool of items. Not made by itself: see RecordPool."""
 
     def __cinit__(self, *args, **kwargs):
-        if type(self) is ItemPool:
+        if type(self) is ItemPool or type(self).__flags__ & HEAP_TYPE:      # those that Python makes are
             raise TypeError("an ItemPool is not made by itself: see RecordPool")
 
     # Here and not in the faces: Cython ends weak references before this, but not before a subclass's own, and the
@@ -489,6 +486,8 @@ cdef class ItemPool:
         pool.classes = classes
         # a NULL, the slots, the word
         pool.stride = <uint32_t>((2 * sizeof(uint64_t) + pool.front.cap * sizeof(void*) + LINE - 1) // LINE * LINE)
+        if (alloc == NULL) != (release == NULL):
+            raise ValueError("an Allocator must have both alloc_meta and release_meta, or none of them")
         pool.alloc = alloc if alloc != NULL else plain_alloc
         pool.release = release if release != NULL else plain_release
         pool.arg = arg
@@ -559,7 +558,10 @@ cdef class ItemPool:
 
     @property
     def bound(self):
-        """Most items that can ever be cached: procs * classes * cap + limit. None without a limit."""
+        """Most items that can ever be cached: procs * classes * cap + limit. None without a limit.
+
+        Until a procresize downwards returns, it counts the Ps that are being removed.
+        """
         return self._bound(self.owner.counted())
 
     def _bound(self, procs):
@@ -571,7 +573,7 @@ cdef class ItemPool:
 
         Keys, in items: `created` and `destroyed` (by the allocator), `live` (out with callers), `cached` (local
         and central together), `central`, `bypassed` (gets past the last class; included in the others), `gets`,
-        `puts`, `dropped` (sent to the allocator because of the limit), `peak_cached` (most seen at transfers and
+        `puts`, `dropped` (sent to the allocator because of the limit or for want of memory to keep it), `peak_cached` (most seen at transfers and
         reads), `bound` (None without a limit); in transfers: `refills`, `spills`; and `per_p`: for each P the
         cached count of each class. Each part is within its own bound, so their sum is within `bound`; at rest
         created = live + cached + destroyed. Thread-safe.

@@ -1,7 +1,7 @@
 # Sched: which M may touch which P's local caches now.
 #
 # It owns the Ps, their number, the mode (sections or portable) and the registry of pools. Keeps the
-# invariants resize and fork. Lock order: list of Scheds (fork only), registry, Ps, and then the pools' own.
+# invariants resize and fork. Lock order: list of Scheds, registry, Ps, and then the pools' own.
 from libc.stdint cimport uint32_t, uint64_t
 
 from deferpool._platform cimport FREE, HELD, Front, P, SchedState, add64, cas32, load32, store32

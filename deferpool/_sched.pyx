@@ -1,36 +1,26 @@
 """Sched: the Ps, their number, their mode, and the registry of pools.
 
 Nothing here knows what a pool holds. A stop is the one way to touch a P from outside, and its order is the
-whole point: take `holder`, set `stop`, let the barrier send open sections back to their start; only then does
+whole point: take `holder`, close the sections, let the barrier send open sections back to their start; only then does
 the P belong to the stopper. `holder` is given back last.
 
 While the registry is locked no memory is allocated, no Python code runs and the GIL is neither taken nor left.
 """
 import os
-import sys
 import sysconfig
 import weakref
 from itertools import count
 from operator import index
 
 from libc.errno cimport ENOMEM
-from libc.stdlib cimport calloc, free
 from libc.stdint cimport intptr_t, uint32_t, uint64_t
 
 from deferpool._platform cimport (
-    DONE, FREE, HELD, LINE, MAX_PROCS, NO_P, RETIRED, P, alloc_fn, release_fn, atfork, barrier,
-    barrier_register, cas32, find_no_area, find_sections, line_alloc, line_free, load32, load64, lock, store32,
+    FREE, HELD, MAX_PROCS, RETIRED, P, atfork, barrier,
+    barrier_register, cas32, find_no_area, find_sections, line_alloc, line_free, load32, load64, lock, plain_alloc, plain_release,
+    store32,
     unlock, wait,
 )
-
-
-# ---- memory of the Ps ---------------------------------------------------------------------------------
-
-cdef void* plain_alloc(void* arg, size_t size) noexcept nogil:
-    return calloc(1, size)
-
-cdef void plain_free(void* arg, void* memory) noexcept nogil:
-    free(memory)
 
 
 # ---- what the kernel offers, asked once ---------------------------------------------------------------
@@ -49,7 +39,8 @@ cdef bint SECTIONS = not _portable_from_environment() and find_sections(&AREA, &
 
 def _usable_cpus():
     try:
-        return len(os.sched_getaffinity(0))
+        # the process's and not only this thread's, which may be pinned: the main thread's speaks for it
+        return len(os.sched_getaffinity(0) | os.sched_getaffinity(os.getpid()))
     except AttributeError:
         return os.cpu_count() or 1
 
@@ -163,11 +154,11 @@ cdef int resize(Registry* registry, uint32_t n, uint32_t* before) noexcept nogil
     return error
 
 
-cdef void settle(Registry* registry) noexcept nogil:
+cdef void settle(Registry* registry, bint drained) noexcept nogil:
     """A procresize has drained what it removed. The bound shrinks only now, and not at all in a child forked before."""
     lock(&registry.lock)
-    registry.draining -= 1
-    if registry.draining == 0:
+    registry.draining -= registry.draining > 0      # 0 already: in a child that was forked from within a drain
+    if registry.draining == 0 and drained:
         store32(&registry.counted, registry.state.procs)
     unlock(&registry.lock)
 
@@ -291,7 +282,7 @@ cdef class Sched:
             raise MemoryError("no memory for a Sched")
         registry.state.ps = <P*>line_alloc(plain_alloc, NULL, MAX_PROCS * sizeof(P))
         if registry.state.ps == NULL:
-            line_free(plain_free, NULL, registry)
+            line_free(plain_release, NULL, registry)
             raise MemoryError("no memory for the Ps")
         for i in range(MAX_PROCS):
             registry.state.ps[i].holder = RETIRED
@@ -301,7 +292,7 @@ cdef class Sched:
         registry.cpus = min(cpus, MAX_PROCS)
         registry.sections = sections
         resize(registry, n, &none)
-        settle(registry)                # nothing runs on it yet: it stops no P and cannot fail
+        settle(registry, True)          # nothing runs on it yet: it stops no P and cannot fail
         with nogil:
             lock(&registries_lock)
             registry.next = registries
@@ -322,8 +313,8 @@ cdef class Sched:
                 at = &at[0].next
             at[0] = self.registry.next
             unlock(&registries_lock)
-        line_free(plain_free, NULL, self.registry.state.ps)
-        line_free(plain_free, NULL, self.registry)
+        line_free(plain_release, NULL, self.registry.state.ps)
+        line_free(plain_release, NULL, self.registry)
 
     cdef uint32_t counted(self) noexcept:
         return load32(&self.registry.counted)
@@ -358,16 +349,22 @@ cdef class Sched:
         cdef uint32_t wanted = _checked_procs(n), old = 0
         cdef int error
         cdef Registry* registry = self.registry
+        cdef bint drained = True
+        pools = self.live_pools()       # whoever has no memory for this list changes nothing
         with nogil:
             error = resize(registry, wanted, &old)
         if error == ENOMEM:
             raise MemoryError(f"no memory for the local caches of {wanted} Ps")
         if error:
             raise OSError(error, f"membarrier refused, procs still {self.procs}: {os.strerror(error)}")
-        for pool in self.live_pools():
+        try:
+            pools = self.live_pools()   # some were made meanwhile
+        except MemoryError:
+            drained = False             # those keep what they have on removed Ps, and the bound does not shrink yet
+        for pool in pools:
             pool._drain_retired()
         with nogil:
-            settle(registry)
+            settle(registry, drained)
         return old
 
     def clearpools(self):

@@ -136,6 +136,18 @@ DP_INLINE void dp_unlock(uint32_t *lock) { dp_store32(lock, 0); }
 typedef void *(*dp_alloc_fn)(void *arg, size_t size);
 typedef void (*dp_release_fn)(void *arg, void *memory);
 
+/* The C library's, for all that no face's own allocator is asked for. */
+static DP_COLD void *dp_plain_alloc(void *arg, size_t size)
+{
+    (void)arg;
+    return calloc(1, size);
+}
+static DP_COLD void dp_plain_release(void *arg, void *memory)
+{
+    (void)arg;
+    free(memory);
+}
+
 /* Zeroed memory that starts on a cache line of its own. The address to free is kept just below it. */
 static DP_COLD void *dp_line_alloc(dp_alloc_fn alloc, void *arg, size_t size)
 {
@@ -267,7 +279,7 @@ static DP_COLD int dp_membarrier(int command)
 #define DP_RSEQ_BARRIER_REGISTER (1 << 8) /* REGISTER_PRIVATE_EXPEDITED_RSEQ */
 #endif
 
-#if defined(DP_ENGINE) && defined(__linux__) && defined(__GLIBC__) && defined(__x86_64__)
+#if defined(DP_ENGINE) && defined(__linux__) && defined(__GLIBC__) && defined(__x86_64__) && defined(__LP64__)
 
 /* Where there is no rseq area, sections that other modules have inlined write to this one and read P number 0
  * from it, which is never open then. Its place is the same in every thread, as that of the real one. */

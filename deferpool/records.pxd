@@ -29,6 +29,7 @@ cdef enum:
     CACHED = 128
     DROPPED = 192                       # given back to the allocator; still readable in debug mode
     PLACES = 65                         # SMALL / 16 + 1
+    QUARANTINED_UP_TO = 16384           # bytes
     NO_PLACE = 0x7fffffff               # past the last class
 
 # 16 bytes before each record. All but `mark` is written when the record is made, and stays.

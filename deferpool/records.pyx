@@ -14,7 +14,7 @@ from libc.stdint cimport UINT64_MAX, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
-from deferpool._platform cimport add64, cas64, die, load64
+from deferpool._platform cimport add64, cas64, die, load64, plain_alloc, plain_release
 from deferpool._pool cimport FaceOps, ItemPool, get, place_of
 from deferpool._sched cimport Sched
 
@@ -97,7 +97,7 @@ cdef void release(Layout* layout, Header* header, size_t size) noexcept nogil:
     cdef uint64_t leaving = <uint64_t><size_t>header
     cdef uint64_t* place
     header.mark = layout.token + DROPPED
-    if q.size:
+    if q.size and size <= QUARANTINED_UP_TO:
         memset(header + 1, 0xDF, size)
         place = &q.ring[add64(&q.at, 1) % q.size]
         while True:
@@ -115,13 +115,6 @@ cdef void close_records(void* face) noexcept nogil:
         if layout.quarantine.ring[i]:
             layout.allocator.release(layout.allocator.arg, <void*><size_t>layout.quarantine.ring[i])
     free(layout.quarantine.ring)
-
-
-cdef void* plain_alloc(void* arg, size_t size) noexcept nogil:
-    return calloc(1, size)
-
-cdef void plain_release(void* arg, void* memory) noexcept nogil:
-    free(memory)
 
 
 # ---- the pool ---------------------------------------------------------------------------------------------------
@@ -171,15 +164,17 @@ cdef class RecordPool(ItemPool):
         cap: most records in one local cache (of one class on one P): even, 2 to 32,766.
         limit: most records in the central pool, all classes together; None for no limit. Default: 1,024 a class.
         sched: the Sched whose Ps to use. Default: the runtime's.
-        debug: keeps the last 4,096 records that were dropped, filled with 0xDF, so that a later double free of
-            one is still found. Default: what DEFERPOOL_DEBUG says (1: on).
+        debug: keeps the last 4,096 records of at most 16 KiB that were dropped, filled with 0xDF, so that a
+            later double free of one is still found. Default: what DEFERPOOL_DEBUG says (1: on).
         allocator: a capsule named "deferpool.Allocator" around a struct Allocator (records.pxd). Default: the C
             library's.
 
     Raises ValueError or TypeError for bad arguments, MemoryError. Thread-safe.
 
-    From Cython, `new` returns NULL when there is no memory, and `free` of a record that is already free, or not
-    of this pool, writes a line to stderr and aborts the process. The pool must outlive its records.
+    From Cython, `new` returns NULL when there is no memory, and `free` of a record that is cached already, or not
+    of this pool, writes a line to stderr and aborts the process. Not seen: two threads that free one record at the
+    same moment, and a record that has gone back to the allocator since (debug mode sees the latter for a while).
+    The pool must outlive its records.
     """
 
     def __cinit__(self, sizes=(16, 32, 48, 64, 80), *, cap=32, limit=_DEFAULT, Sched sched=None, debug=None,
@@ -199,6 +194,8 @@ cdef class RecordPool(ItemPool):
                                               release_meta=NULL, arg=NULL)
         elif PyCapsule_IsValid(allocator, "deferpool.Allocator"):
             given = <Allocator*>PyCapsule_GetPointer(allocator, "deferpool.Allocator")
+            if given.alloc == NULL or given.release == NULL:
+                raise ValueError("an Allocator must have alloc and release")
             self.layout.allocator = given[0]
             self.allocator_owner = allocator
         else:

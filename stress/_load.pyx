@@ -535,23 +535,30 @@ cdef class Load:
                 self.give(thread, <uint64_t*>(<Header*>hand[i] + 1), size, thread)
         return pops, pushes, popns, pushns
 
-    def exercise(self, uint32_t takes):
-        """For a forked child, alone in its process: takes and gives back so many records, 100 at a time. All there?
-
-        With an allocator that fails on purpose a take may fail; then it is enough that every call comes back.
-        """
-        cdef void* held[100]
-        cdef uint32_t done = 0, i
-        cdef bint fine = True
+    def exercise(self, uint64_t takes):
+        """For a forked child, alone in its process: takes all that is cached and `takes` records more, holds them at once
+        and gives them back. A record that is also live with a thread of the parent, or that comes twice, is evidence;
+        so is a sum of stats() that is not right. True when there is none."""
+        cdef uint64_t n = self.pool.stats()["cached"] + takes, i, violations = load64(&self.violations)
+        cdef uint64_t** held = <uint64_t**>calloc(n, sizeof(uint64_t*))
+        cdef bint complete = True
+        if held == NULL:
+            raise MemoryError("no memory for the harness")
         with nogil:
-            while done < takes:
-                for i in range(100):
-                    held[i] = self.pool.new(8 + (done + i) % LARGEST)
-                    fine = fine and (held[i] != NULL or self.ledger.counts.fail_one_in != 0)
-                for i in range(100):
+            for i in range(n):
+                held[i] = <uint64_t*>self.pool.new(8 + i % LARGEST)
+                if held[i] != NULL:
+                    self.own(self.threads, held[i], 8 + i % LARGEST)
+                elif self.ledger.counts.fail_one_in == 0:
+                    complete = False
+            for i in range(n):
+                if held[i] != NULL:
+                    self.disown(self.threads, held[i], 8 + i % LARGEST)
                     self.pool.free(held[i])
-                done += 100
-        return fine
+            free(held)
+        stats = self.pool.stats()
+        conserved = stats["created"] == stats["live"] + stats["cached"] + stats["destroyed"]
+        return complete and conserved and stats["cached"] <= stats["bound"] and violations == load64(&self.violations)
 
     # -- the sampler -----------------------------------------------------------------------------------------
 

@@ -10,7 +10,12 @@ MIB = 1 << 20
 
 
 def judge(result: Result) -> None:
-    """Adds to result.broken a sentence for each thing that is not as it must be."""
+    """Adds to result.broken a sentence for each thing that is not as it must be, and a note of what was not checked."""
+    plan = result.plan
+    if plan.design == DEFERPOOL and (plan.options.fail or result.bound is None or plan.most_live >= (plan.limit or 0)):
+        result.notes.append("reuse is not checked: live records may pass the limit, or allocations fail on purpose")
+    if 0 < len(result.resident) < 4:
+        result.notes.append("memory is not judged: too few rounds")
     for check in OF_THE_POOL if result.plan.design == DEFERPOOL else OF_A_BASELINE:
         result.broken.extend(f"{check.__name__.replace('_', '-')}: {text}" for text in check(result))
 

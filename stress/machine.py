@@ -10,7 +10,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-AT_RSEQ_FEATURE_SIZE = 27
 SYS_MEMBARRIER = 324
 MEMBARRIER_QUERY = 0
 PRIVATE_EXPEDITED_RSEQ = 1 << 7
@@ -18,17 +17,16 @@ PRIVATE_EXPEDITED_RSEQ = 1 << 7
 
 @cache
 def has_sections() -> bool:
-    """Whether kernel, processor and libc offer restartable sections with their barrier."""
+    """Whether kernel, processor and libc offer restartable sections with their barrier. What this process has been
+    told to do without (a libc tunable, DEFERPOOL_PORTABLE) does not count: the machine could do better."""
     if sys.platform != "linux" or platform.machine() != "x86_64" or sys.maxsize < 2**32:
         return False
     libc = ctypes.CDLL(None)
     if not hasattr(libc, "__rseq_offset"):
         return False
-    libc.getauxval.restype = ctypes.c_ulong
-    libc.getauxval.argtypes = [ctypes.c_ulong]
     commands = libc.syscall(ctypes.c_long(SYS_MEMBARRIER), ctypes.c_long(MEMBARRIER_QUERY), ctypes.c_long(0),
                             ctypes.c_long(0))
-    return bool(libc.getauxval(AT_RSEQ_FEATURE_SIZE) > 0 and commands > 0 and commands & PRIVATE_EXPEDITED_RSEQ)
+    return bool(commands > 0 and commands & PRIVATE_EXPEDITED_RSEQ)
 
 
 def usable_cpus() -> list[int]:

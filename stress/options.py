@@ -3,7 +3,9 @@ from __future__ import annotations
 
 import argparse
 import os
+import platform
 import secrets
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,6 +15,9 @@ from pathlib import Path
 from stress import machine
 from stress.plan import Options
 from stress.scenarios import ALL
+
+ENVIRONMENT = ("DEFERPOOL_PORTABLE", "DEFERPOOL_DEBUG", "GLIBC_TUNABLES", "LD_PRELOAD", "TSAN_OPTIONS", "ASAN_OPTIONS",
+               "PYTHONMALLOC")  # what the rerun line repeats of it
 
 
 @dataclass(frozen=True)
@@ -67,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--cap", type=_even, default=32, metavar="N", help="most items in a local cache: even, from 2 (default: 32)")
     limit = parser.add_mutually_exclusive_group()
     limit.add_argument("--limit", type=_number(0, 2**62), metavar="N",
-                       help="most items in the central pool (default: 1,024 a class)")
+                       help="most items in the central pool (default: by scenario, at least 1,024 a class)")
     limit.add_argument("--no-limit", action="store_true", help="a central pool without a limit, as in Go")
     add("--fail", type=_number(2, 10**9), default=0, metavar="N", help="the allocator fails once in N calls, at random")
     add("--no-checks", action="store_true", help="do not write, check and own every record")
@@ -141,8 +146,16 @@ def _check_writable(parser: argparse.ArgumentParser, path: Path, endings: tuple[
 
 
 def _rerun_line(arguments: Sequence[str], seed: int) -> str:
-    environment = [f"{name}={os.environ[name]}" for name in ("DEFERPOOL_PORTABLE",) if name in os.environ]
-    words = list(arguments)
-    if not any(word == "--seed" or word.startswith("--seed=") for word in words):
+    """With all that makes a difference: where the modules are, what the environment says, and the seed."""
+    here, home = Path.cwd(), Path(__file__).resolve().parent.parent
+    python = Path(sys.executable)
+    if python.is_relative_to(here):
+        python = python.relative_to(here)
+    words = [f"{name}={os.environ[name]}" for name in ENVIRONMENT if name in os.environ]
+    if "LD_PRELOAD" in os.environ:
+        words += ["setarch", platform.machine(), "-R"]
+    words += [str(python), "-m", "stress", *arguments]
+    if not any(word == "--seed" or word.startswith("--seed=") for word in arguments):
         words += ["--seed", str(seed)]
-    return " ".join([*environment, Path(sys.executable).name, "-m", "stress", *words])
+    line = shlex.join(words)
+    return line if here == home else f"cd {shlex.quote(str(home))} && {line}"

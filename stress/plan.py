@@ -50,7 +50,7 @@ class Plan:
     design: str = DEFERPOOL
     calls: str = "nogil"
     sizes: tuple[int, ...] = SIZES
-    usual_limit: int | None = None  # where the command line says nothing; None: the library's own, 1,024 a class
+    usual_limit: int | None = None  # None: the library's own, or twice what can be live
     procs: int | None = None
     most_procs: int = 0  # the bound that holds throughout is that of so many Ps
     seconds: float | None = None
@@ -67,7 +67,9 @@ class Plan:
             return None
         if self.options.limit is not None:
             return self.options.limit
-        return 1024 * len(self.sizes) if self.usual_limit is None else self.usual_limit
+        if self.usual_limit is not None:
+            return self.usual_limit
+        return max(1024 * len(self.sizes), 2 * self.most_live)  # above what is live: reuse is checked too
 
     @property
     def name(self) -> str:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -256,3 +257,48 @@ def test_a_failing_ledger_fails_about_as_often_as_told() -> None:
             failed += 1
     assert failed == ledger.refused
     assert 100 < failed < 400
+
+
+def hammered(bound: int | None) -> Load:
+    """One thread, 1,000 records out and in again, while the sampler looks; told that the bound is so."""
+    ledger = Ledger()
+    sched = deferpool.Sched(1, portable=True)
+    pool = deferpool.RecordPool([64], limit=2_000, sched=sched, allocator=ledger.capsule())
+    load = Load(pool, ledger, 1, seed=1, bound=bound)
+    sampler = threading.Thread(target=load.run_sampler, args=(50,))
+    sampler.start()
+    load.run_burst(0, 1_000, 20_000)
+    while load.samples < 10:
+        time.sleep(0.001)
+    load.finish()
+    sampler.join()
+    return load
+
+
+def test_books_of_the_sampler_see_what_is_cached() -> None:
+    """Without allocator calls at their side, published figures would be believed; so the books must see as much."""
+    books = hammered(None).books()
+    assert books["violations"] == 0
+    assert books["peak_outside"] == 1_000
+    assert 900 <= books["peak_cached"] <= 1_000
+
+
+def test_too_much_cached_is_seen_twice() -> None:
+    load = hammered(900)
+    assert load.books()["violations"] >= 2
+    evidence = " | ".join(load.first_evidence())
+    assert "total-bound: 1000 items cached, the bound is 900" in evidence
+    assert "total-bound: by the harness's books 1000 items cached, the bound is 900" in evidence
+
+
+def test_a_child_that_finds_a_live_record_cached_says_so() -> None:
+    ledger = Ledger()
+    pool = deferpool.RecordPool([16, 32, 48, 64, 80], allocator=ledger.capsule())
+    load = Load(pool, ledger, 1, seed=1)
+    assert load.exercise(1_000)
+    record = pool.new(80)
+    address = record.address or 0
+    pool.free(record)
+    load.taking(0)
+    load.took(0, address, 80)  # as if it were still out
+    assert not load.exercise(1_000)

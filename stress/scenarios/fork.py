@@ -1,4 +1,4 @@
-"""fork: children are forked while threads hammer the pool, and each can use it at once.
+"""fork: children are forked while threads hammer the pool, and each can use it at once: all that is cached in it too.
 
 It is what multiprocessing and pre-forking servers do, at the worst moment every time.
 """
@@ -56,6 +56,8 @@ def _child(running: Running) -> None:
     try:
         if running.load.exercise(CHILD_TAKES):
             status = 0
+        else:
+            os.write(2, f"{running.load.first_evidence()[-1:]} {running.pool.stats()}\n".encode())
     finally:
         os._exit(status)
 
