@@ -40,7 +40,7 @@ cdef extern from *:
 
 cdef enum:
     BATCH = 64                          # records handed over at a time
-    RING = 16                           # batches in a bounded queue
+    RING = 4                            # batches in a bounded queue
     MAX_THREADS = 4096
     MAX_SAMPLES = 1 << 16
     MAX_EVIDENCE = 16
@@ -616,6 +616,10 @@ cdef class Load:
                 self.sample()
                 sleep_us(every_us)
             self.sample()
+
+    def begin(self):
+        """The threads are about to start: time counts from now."""
+        self.began = seconds_now()
 
     def stop(self):
         """Asks the threads to end; the sampler goes on."""

@@ -50,7 +50,7 @@ class Plan:
     design: str = DEFERPOOL
     calls: str = "nogil"
     sizes: tuple[int, ...] = SIZES
-    usual_limit: int | None = None  # None: the library's own, or twice what can be live
+    usual_limit: int | None = None  # None: the library's own, or more than can be live
     procs: int | None = None
     most_procs: int = 0  # the bound that holds throughout is that of so many Ps
     seconds: float | None = None
@@ -69,7 +69,7 @@ class Plan:
             return self.options.limit
         if self.usual_limit is not None:
             return self.usual_limit
-        return max(1024 * len(self.sizes), 2 * self.most_live)  # above what is live: reuse is checked too
+        return max(1024 * len(self.sizes), self.most_live + 1)  # above what is live: reuse is checked too
 
     @property
     def name(self) -> str:

@@ -120,6 +120,7 @@ def run(plan: Plan, tick: Tick) -> Result:
         if plan.body is not None:
             running.threads = [running.start(index, plan.body) for index in range(plan.threads)]
         began = time.perf_counter()
+        load.begin()
         sampler.start()
         running.go()
         (plan.during or Running.wait)(running)

@@ -17,7 +17,7 @@ from stress.plan import DEFERPOOL, PER_P, PER_THREAD, Options, Plan
 
 RECORDS = 10_000_000
 SIZE = 16
-BATCH, QUEUE = 64, 16  # as in the nogil threads
+BATCH, QUEUE = 64, 4  # as in the nogil threads
 Batches = Queue[list[deferpool.Record] | None]  # None: the end
 
 
