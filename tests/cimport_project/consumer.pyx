@@ -3,7 +3,11 @@ from libc.stdint cimport uint8_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
-from deferpool.records cimport RecordPool
+from deferpool._platform cimport Front
+from deferpool._pool cimport Pool
+from deferpool.records cimport (
+    BYPASSED, CACHED, DROPPED, LIVE, NO_PLACE, PLACES, SMALL, Header, Layout, RecordPool,
+)
 
 cdef extern from *:
     """
@@ -127,3 +131,22 @@ def free_of_no_pool(RecordPool pool not None):
         memset(memory, 0, 128)
         pool.free(memory + 64)
     free(memory)
+
+
+# ---- what the inlined code relies on ----------------------------------------------------------------------------
+
+def layout():
+    """Sizes and places that are baked into this module."""
+    cdef Front* front = NULL
+    cdef Layout* shape = NULL
+    cdef Header* header = NULL
+    cdef Pool* pool = NULL
+    return {
+        "Front": [<size_t>&front.area, <size_t>&front.number, <size_t>&front.open, <size_t>&front.cap,
+                  <size_t>&front.sched, <size_t>&front.caches],
+        "Pool": [<size_t>&pool.front, <size_t>&pool.stride, <size_t>&pool.classes, sizeof(Pool)],
+        "Header": [<size_t>&header.mark, <size_t>&header.shape, sizeof(Header)],
+        "Layout": [<size_t>&shape.token, <size_t>&shape.place, sizeof(Layout)],
+        "marks": [LIVE, BYPASSED, CACHED, DROPPED],
+        "places": [PLACES, SMALL, NO_PLACE],
+    }
