@@ -1,6 +1,6 @@
 """Trouble for restartable sections: timer signals to a thread, and threads pushed from CPU to CPU.
 
-A section that is interrupted by either starts over. The handler does nothing: that the signal came is enough.
+A section that is interrupted by either starts over. The handler only counts: that the signal came is enough.
 """
 import os
 
@@ -22,7 +22,13 @@ cdef extern from *:
     #ifndef sigev_notify_thread_id
     #define sigev_notify_thread_id _sigev_un._tid
     #endif
-    static void dp_nothing(int signal) { (void)signal; }
+    static unsigned long dp_signals;
+    static void dp_nothing(int signal)
+    {
+        (void)signal;
+        __atomic_fetch_add(&dp_signals, 1, __ATOMIC_RELAXED);
+    }
+    static unsigned long dp_delivered(void) { return __atomic_load_n(&dp_signals, __ATOMIC_RELAXED); }
 
     /* A signal to the calling thread every so many microseconds. 0 or an error number. */
     static int dp_start_timer(timer_t *timer, long us)
@@ -60,6 +66,7 @@ cdef extern from *:
     #define timer_t dp_timer_t
     static int dp_start_timer(timer_t *timer, long us) { (void)timer, (void)us; return ENOSYS; }
     static void dp_stop_timer(timer_t timer) { (void)timer; }
+    static unsigned long dp_delivered(void) { return 0; }
     static int dp_push(int tid, unsigned cpu) { (void)tid, (void)cpu; return ENOSYS; }
     static void dp_pause_us(long us) { (void)us; }
     #endif
@@ -69,6 +76,7 @@ cdef extern from *:
     int start_timer "dp_start_timer"(timer_t*, long) nogil
     void stop_timer "dp_stop_timer"(timer_t) nogil
     int push_thread "dp_push"(int, unsigned) nogil
+    unsigned long delivered "dp_delivered"() nogil
     void pause_us "dp_pause_us"(long) nogil
 
 
@@ -83,6 +91,11 @@ cdef class Timer:
 
     def stop(self):
         stop_timer(self.timer)
+
+
+def signals():
+    """How many the timers of this process have delivered so far."""
+    return delivered()
 
 
 def push_about(tids, cpus, long us, uint64_t seed, stopping):

@@ -4,7 +4,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from stress import machine
-from stress.plan import DEFERPOOL, PER_P, SAMPLES, Result
+from stress.plan import DEFERPOOL, SAMPLES, Result
 
 MIB = 1 << 20
 
@@ -29,7 +29,9 @@ def mode(result: Result) -> Iterator[str]:
 
 def sampled(result: Result) -> Iterator[str]:
     """At least 1,000 samples, fewer only in a short run of a given number of operations: what nobody looks at holds."""
-    short = result.interrupted or result.plan.options.ops is not None
+    if result.interrupted:
+        return
+    short = result.plan.options.ops is not None
     wanted = int(SAMPLES * min(1.0, result.seconds / 4)) if short else SAMPLES
     if result.books["samples"] < wanted:
         yield f"only {result.books['samples']} samples, not {wanted}, in {result.seconds:.1f} s"
@@ -105,7 +107,7 @@ def flat_memory(result: Result) -> Iterator[str]:
 
 def growth(result: Result) -> Iterator[str]:
     """An unbounded list grows in proportion to the records moved one way. If it does not, the rig shows nothing."""
-    if result.plan.options.fail or (result.plan.design == PER_P and len(machine.usable_cpus()) < 2):
+    if result.plan.options.fail or result.interrupted:
         return
     slack = result.plan.most_live + result.books["gives"] // 20
     low = [(cached, gives) for _, cached, gives in result.curve if cached + slack < 0.9 * gives]

@@ -6,6 +6,7 @@ import os
 import platform
 import secrets
 import shlex
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from stress import machine
 from stress.plan import Options
 from stress.scenarios import ALL
 
-ENVIRONMENT = ("DEFERPOOL_PORTABLE", "DEFERPOOL_DEBUG", "GLIBC_TUNABLES", "LD_PRELOAD", "TSAN_OPTIONS", "ASAN_OPTIONS",
+ENVIRONMENT = ("DEFERPOOL_PORTABLE", "DEFERPOOL_PROCS", "GLIBC_TUNABLES", "LD_PRELOAD", "TSAN_OPTIONS", "ASAN_OPTIONS",
                "PYTHONMALLOC")  # what the rerun line repeats of it
 
 
@@ -32,10 +33,13 @@ def parse(arguments: Sequence[str]) -> Command:
     """Ends the process with status 2, and the reason on stderr, when the arguments make no sense."""
     parser = _parser()
     given = parser.parse_args(arguments)
+    procs = given.procs
+    if procs is None and os.environ.get("DEFERPOOL_PROCS", "").strip():
+        procs = int(os.environ["DEFERPOOL_PROCS"])  # a bad one was refused when deferpool was imported
     options = Options(
         scenarios=tuple(dict.fromkeys(given.scenario)) or tuple(ALL),
         modes=_modes(parser, given.mode), calls=_calls(given.calls),
-        threads=given.threads, seconds=given.seconds, ops=given.ops, seed=given.seed, procs=given.procs, cap=given.cap,
+        threads=given.threads, seconds=given.seconds, ops=given.ops, seed=given.seed, procs=procs, cap=given.cap,
         limit=given.limit, no_limit=given.no_limit, fail=given.fail, checks=not given.no_checks,
     )
     if "sections" in options.modes and options.procs is not None and options.procs < len(machine.usable_cpus()):
@@ -62,7 +66,8 @@ def _parser() -> argparse.ArgumentParser:
         help="how threads own their P (default: both)")
     add("--calls", choices=["auto", "nogil", "python", "both"], default="auto",
         help="nogil loops, or Python-level calls; auto adds the latter where there is no GIL")
-    add("--threads", type=_number(1, 4096), metavar="N", help="threads of each run (default: by scenario)")
+    add("--threads", type=_number(1, 4096), metavar="N",
+        help="threads of each run (default: by scenario; migrate: pairs)")
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--seconds", type=_seconds, metavar="S", help="length of each run")
     length.add_argument("--ops", type=_number(1, 10**12), metavar="N", help="takes and gives of each run, together")
@@ -152,6 +157,8 @@ def _rerun_line(arguments: Sequence[str], seed: int) -> str:
     if python.is_relative_to(here):
         python = python.relative_to(here)
     words = [f"{name}={os.environ[name]}" for name in ENVIRONMENT if name in os.environ]
+    if len(machine.usable_cpus()) < (os.cpu_count() or 1) and shutil.which("taskset"):
+        words += ["taskset", "-c", ",".join(map(str, machine.usable_cpus()))]
     if "LD_PRELOAD" in os.environ:
         words += ["setarch", platform.machine(), "-R"]
     words += [str(python), "-m", "stress", *arguments]

@@ -1,6 +1,7 @@
 """Runs one plan: threads, sampler and disturbance, and then the books. Judges nothing."""
 from __future__ import annotations
 
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -53,6 +54,7 @@ class Running:
                 self.load.stop()
 
         thread = threading.Thread(target=work, name=f"{self.plan.scenario}-{index}", daemon=True)
+        self.threads.append(thread)
         thread.start()
         return thread
 
@@ -92,8 +94,43 @@ class Running:
             next((thread for thread in self.threads if thread.is_alive()), self.threads[0]).join(rest)
 
 
-def run(plan: Plan, tick: Tick) -> Result:
+class Interruption:
+    """Ctrl-C while it is entered: asks the run that is on to end, where an exception could lose what it holds.
+
+    The second Ctrl-C is the usual one. Where the signal is ignored, as in a shell's background jobs, it stays so.
+    """
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._load: Load | None = None
+        self._before: object = None
+
+    def __enter__(self) -> Interruption:
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.getsignal(signal.SIGINT)
+            if self._before is not signal.SIG_IGN:
+                signal.signal(signal.SIGINT, self._on_signal)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._before not in (None, signal.SIG_IGN):
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def watch(self, load: Load | None) -> None:
+        self._load = load
+        if self.asked and load is not None:
+            load.stop()
+
+    def _on_signal(self, number: int, frame: object) -> None:
+        self.asked = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if self._load is not None:
+            self._load.stop()
+
+
+def run(plan: Plan, tick: Tick, interruption: Interruption | None = None) -> Result:
     """Runs the plan to its end, or until Ctrl-C, and closes the books."""
+    interruption = interruption or Interruption()
     options = plan.options
     result = Result(plan)
     ledger = Ledger()
@@ -103,7 +140,7 @@ def run(plan: Plan, tick: Tick) -> Result:
     if plan.design == DEFERPOOL:
         sched = deferpool.Sched(plan.procs, portable=plan.mode == "portable", clear_on_gc=False)
         design = pool = deferpool.RecordPool(plan.sizes, cap=options.cap, limit=plan.limit, sched=sched,
-                                             allocator=ledger.capsule())
+                                             allocator=ledger.capsule(), debug=False)
         result.mode_at_start, result.procs = sched.mode, sched.procs
         if plan.limit is not None:
             bound = max(plan.most_procs, sched.procs) * len(plan.sizes) * options.cap + plan.limit
@@ -111,30 +148,28 @@ def run(plan: Plan, tick: Tick) -> Result:
         design = (PerP if plan.design == PER_P else PerThread)(ledger)
     result.bound = bound
     load = Load(design, ledger, plan.threads, options.seed, options.checks, bound)
+    interruption.watch(load)
     running = Running(plan, load, pool, ledger, tick)
     ledger.failing(options.fail, options.seed)
 
     sampler = threading.Thread(target=load.run_sampler, args=(SAMPLE_EVERY_US,), daemon=True)
+    if plan.body is not None:
+        for index in range(plan.threads):
+            running.start(index, plan.body)
     began = time.perf_counter()
-    try:
-        if plan.body is not None:
-            running.threads = [running.start(index, plan.body) for index in range(plan.threads)]
-        began = time.perf_counter()
-        load.begin()
-        sampler.start()
-        running.go()
-        (plan.during or Running.wait)(running)
-    except KeyboardInterrupt:
-        result.interrupted = True
-    load.stop()
+    load.begin()
+    sampler.start()
     running.go()
+    (plan.during or Running.wait)(running)
+    load.stop()
     for thread in running.threads:
         thread.join()
     result.seconds = time.perf_counter() - began
     load.finish()
-    if sampler.ident is not None:
-        sampler.join()
+    sampler.join()
     ledger.failing(0, 0)
+    interruption.watch(None)  # it would keep the pool alive
+    result.interrupted = interruption.asked
 
     result.books = load.books()
     result.curve = load.curve()

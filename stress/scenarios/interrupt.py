@@ -10,7 +10,7 @@ from functools import partial
 
 import deferpool
 from stress import machine
-from stress._interrupts import Timer, push_about
+from stress._interrupts import Timer, push_about, signals
 from stress._load import Load
 from stress.plan import Options, Plan
 from stress.runner import Running
@@ -18,13 +18,12 @@ from stress.runner import Running
 TIMER_US = 50
 PUSH_US = 200
 EACH = 10_000_000  # operations of each primitive
+PORTION = 20_011  # of each primitive in turn, by each thread, again and again where seconds say how long
 
 
 def plans(options: Options) -> list[Plan]:
     threads = options.threads or 2 * len(machine.usable_cpus())
     each = EACH if options.ops is None else max(1, options.ops // 4)
-    if options.ops is None and options.seconds is not None:
-        each = 1 << 62
     return [plan(options, threads, each, mode) for mode in options.modes]
 
 
@@ -32,9 +31,9 @@ def plan(options: Options, threads: int, each: int, mode: str) -> Plan:
     done: list[tuple[int, int, int, int]] = []  # by each thread: pops, pushes, popns, pushns
     return Plan(
         scenario="interrupt", options=options, mode=mode, threads=threads, procs=options.procs, sizes=(64,),
-        most_live=4 * threads * options.cap, ops=None if each == 1 << 62 else 2 * each * (1 + options.cap // 2),
-        seconds=options.seconds, body=partial(body, max(1, -(-each // threads)), done), during=partial(during, done),
-        spread=False,
+        most_live=4 * threads * options.cap, ops=None if options.seconds else 2 * each * (1 + options.cap // 2),
+        seconds=options.seconds, body=partial(body, PORTION if options.seconds else -(-each // threads), done),
+        during=partial(during, done), spread=False,
     )
 
 
@@ -44,11 +43,14 @@ def body(
     timer = Timer(TIMER_US)
     try:
         done.append(load.run_primitives(thread, each, each))
+        while each == PORTION and not load.stopping:  # seconds say how long
+            done.append(load.run_primitives(thread, each, each))
     finally:
         timer.stop()
 
 
 def during(done: list[tuple[int, int, int, int]], running: Running) -> None:
+    signals_before = signals()
     tids = [thread.native_id for thread in running.threads if thread.native_id is not None]
     over = threading.Event()
 
@@ -66,6 +68,7 @@ def during(done: list[tuple[int, int, int, int]], running: Running) -> None:
     running.load.stop()
     for thread in running.threads:
         thread.join()
+    running.notes.append(f"{signals() - signals_before:,} signals were delivered")
     totals = [sum(each) for each in zip(*done, strict=True)]
     counted = (f"{total:,} {name}" for name, total in zip(("pop", "push", "popn", "pushn"), totals, strict=False))
     running.notes.append(", ".join(counted))

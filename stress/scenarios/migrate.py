@@ -23,7 +23,9 @@ Batches = Queue[list[deferpool.Record] | None]  # None: the end
 
 def plans(options: Options) -> list[Plan]:
     pairs = max(1, (options.threads or max(4, len(machine.usable_cpus()))) // 2)
-    runs = [(PER_P, "", "nogil"), (PER_THREAD, "", "nogil")]
+    runs = [(PER_THREAD, "", "nogil")]
+    if len(machine.usable_cpus()) > 1:  # one CPU, one list: nothing is taken here and given back there
+        runs.insert(0, (PER_P, "", "nogil"))
     runs += [(DEFERPOOL, mode, calls) for calls in options.calls for mode in options.modes]
     return [plan(options, pairs, design, mode, calls) for design, mode, calls in runs]
 

@@ -35,15 +35,15 @@ def during(running: Running) -> None:
     rounds = ROUNDS if running.plan.options.seconds is None else 1 << 62
     done = 0
     while (done < rounds or not running.seen_enough()) and not running.load.stopping:
-        running.threads = [running.start(index, body) for index in range(running.plan.threads)]
-        for thread in running.threads:
+        for thread in [running.start(index, body) for index in range(running.plan.threads)]:
             thread.join()
-        running.threads = []
+        running.threads.clear()
         done += 1
         gc.collect()
         running.resident.append(machine.resident_bytes())
         running.tick(done / rounds)
         if running.out_of_time():
             break
-    running.notes.append(f"{done:,} rounds of {running.plan.threads:,} threads, "
-                         f"resident at the end {running.resident[-1] / 2**20:.1f} MiB")
+    mib = [f"{running.resident[done * part // 4 - 1] / 2**20:.1f}" for part in (1, 2, 3, 4)] if done >= 4 else []
+    running.notes.append(f"{done:,} rounds of {running.plan.threads:,} threads, MiB resident after each quarter: "
+                         f"{', '.join(mib)}")
