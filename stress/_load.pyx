@@ -325,6 +325,17 @@ cdef class Load:
         self.own(thread, <uint64_t*>(<Header*>item[0] + 1), size)
         return True
 
+    cdef inline bint take_one(self, uint32_t thread, void** item, size_t size) noexcept nogil:
+        """As usual, not by a primitive. False: no memory."""
+        cdef uint64_t* record = self.take(thread, size)
+        item[0] = <Header*>record - 1
+        return record != NULL
+
+    cdef inline void give_one(self, uint32_t thread, void* item, size_t size) noexcept nogil:
+        """As usual; its mark may be that of a cached record, since a primitive took it out."""
+        (<Header*>item).mark = self.pool.layout.token
+        self.give(thread, <uint64_t*>(<Header*>item + 1), size, thread)
+
     # The same through the Python face: one call before and one after each of the pool's own.
 
     def taking(self, uint32_t thread):
@@ -476,17 +487,14 @@ cdef class Load:
         cdef uint32_t held = 0, half = self.pool.pool.front.cap // 2, i
         cdef uint64_t pops = 0, pushes = 0, popns = 0, pushns = 0
         cdef size_t size = self.largest
-        cdef uint64_t* record
         cdef int status
+        cdef uint64_t patience = 64
         cdef Tally tally = Tally(gets=0, puts=0, refills=0, pushed=0, spills=0, popped=0)
         if half > 32:
             raise ValueError("cap must be at most 64 here")
         with nogil:
             for i in range(2 * half):
-                record = self.take(thread, size)
-                if record != NULL:
-                    hand[held] = <Header*>record - 1
-                    held += 1
+                held += self.take_one(thread, &hand[held], size)
             while (pops < singles or pushes < singles) and not load32(&self.stopped):
                 if held and self.push_one(thread, hand[held - 1], size):
                     held -= 1
@@ -494,8 +502,20 @@ cdef class Load:
                 if held < HAND and self.pop_one(thread, &hand[held], size):
                     held += 1
                     pops += 1
+                elif held == 0:                 # a thread that has ended took the others to the central pool
+                    held += self.take_one(thread, &hand[held], size)
+                elif held == HAND:              # the P is full, and so is the hand
+                    held -= 1
+                    self.give_one(thread, hand[held], size)
             while (popns < batches or pushns < batches) and not load32(&self.stopped):
                 status = NO_P
+                if pushns > popns + patience:   # too few in hand and on the P to fill it: popn would never come
+                    patience = pushns - popns + 64
+                    while held < 2 * half and self.pop_one(thread, &hand[held], size):
+                        held += 1
+                        pops += 1
+                    while held < 4 * half and not load32(&self.stopped):
+                        held += self.take_one(thread, &hand[held], size)
                 if held >= half:
                     held -= half
                     for i in range(half):
@@ -520,9 +540,14 @@ cdef class Load:
                     if self.pop_one(thread, &hand[held], size):
                         held += 1
                         pops += 1
+                    else:
+                        held += self.take_one(thread, &hand[held], size)
                 elif self.push_one(thread, hand[held - 1], size):
                     held -= 1
                     pushes += 1
+                elif held + half > HAND:        # the P is full, and so is the hand
+                    held -= 1
+                    self.give_one(thread, hand[held], size)
             tally.popped = popns * half     # out of the local caches, into a caller's hand; and back
             tally.gets = tally.popped
             tally.pushed = pushns * half
@@ -530,9 +555,8 @@ cdef class Load:
             note(&self.pool.pool.central, 0, thread, &tally)
             store64(&self.tracks[thread].takes, self.tracks[thread].takes + pops + tally.gets)
             store64(&self.tracks[thread].gives, self.tracks[thread].gives + pushes + tally.puts)
-            for i in range(held):               # out by way of a primitive: its mark may be that of a cached record
-                (<Header*>hand[i]).mark = self.pool.layout.token
-                self.give(thread, <uint64_t*>(<Header*>hand[i] + 1), size, thread)
+            for i in range(held):
+                self.give_one(thread, hand[i], size)
         return pops, pushes, popns, pushns
 
     def exercise(self, uint64_t takes):
