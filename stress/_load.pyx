@@ -38,6 +38,33 @@ cdef extern from *:
     double seconds_now "dp_seconds"() noexcept nogil
     void sleep_us "dp_sleep_us"(long) noexcept nogil
 
+# gcc 12's address sanitizer leaves its allocator's locks as they are in a forked child: whoever allocates there after
+# another thread held one at the fork waits for ever (the C library's own malloc is safe). So under that sanitizer, and
+# nowhere else, no thread of ours is inside the allocator while the process forks.
+cdef extern from *:
+    """
+    #if defined(__SANITIZE_ADDRESS__)
+    #include <pthread.h>
+    static pthread_rwlock_t dp_no_fork = PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP;
+    static void dp_before_fork(void) { pthread_rwlock_wrlock(&dp_no_fork); }
+    static void dp_in_parent(void) { pthread_rwlock_unlock(&dp_no_fork); }
+    static void dp_in_child(void) { pthread_rwlock_init(&dp_no_fork, NULL); }
+    static int dp_watch_forks(void) { return pthread_atfork(dp_before_fork, dp_in_parent, dp_in_child); }
+    #define dp_enter_allocator() pthread_rwlock_rdlock(&dp_no_fork)
+    #define dp_leave_allocator() pthread_rwlock_unlock(&dp_no_fork)
+    #else
+    #define dp_watch_forks() 0
+    #define dp_enter_allocator() ((void)0)
+    #define dp_leave_allocator() ((void)0)
+    #endif
+    """
+    int watch_forks "dp_watch_forks"() noexcept nogil
+    void enter_allocator "dp_enter_allocator"() noexcept nogil
+    void leave_allocator "dp_leave_allocator"() noexcept nogil
+
+if watch_forks():
+    raise MemoryError("no memory for the harness's fork hooks")
+
 cdef enum:
     BATCH = 64                          # records handed over at a time
     RING = 4                            # batches in a bounded queue
@@ -75,27 +102,38 @@ cdef bint refuses(Counts* counts) noexcept nogil:
     add64(&counts.refused, 1)
     return True
 
+cdef inline void* system_alloc(size_t size) noexcept nogil:
+    enter_allocator()
+    cdef void* memory = calloc(1, size)
+    leave_allocator()
+    return memory
+
+cdef inline void system_release(void* memory) noexcept nogil:
+    enter_allocator()
+    free(memory)
+    leave_allocator()
+
 cdef void* ledger_alloc(void* arg, size_t size) noexcept nogil:
     cdef Counts* counts = <Counts*>arg
-    cdef void* memory = NULL if refuses(counts) else calloc(1, size)
+    cdef void* memory = NULL if refuses(counts) else system_alloc(size)
     if memory != NULL:
         add64(&counts.created, 1)
     return memory
 
 cdef void ledger_release(void* arg, void* memory) noexcept nogil:
     add64(&(<Counts*>arg).destroyed, 1)
-    free(memory)
+    system_release(memory)
 
 cdef void* ledger_alloc_meta(void* arg, size_t size) noexcept nogil:
     cdef Counts* counts = <Counts*>arg
-    cdef void* memory = NULL if refuses(counts) else calloc(1, size)
+    cdef void* memory = NULL if refuses(counts) else system_alloc(size)
     if memory != NULL:
         add64(&counts.meta_created, 1)
     return memory
 
 cdef void ledger_release_meta(void* arg, void* memory) noexcept nogil:
     add64(&(<Counts*>arg).meta_destroyed, 1)
-    free(memory)
+    system_release(memory)
 
 
 cdef class Ledger:
