@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     import deferpool
@@ -83,6 +83,16 @@ class Plan:
         return f"{self.name}, {self.mode}" if self.mode else self.name
 
 
+@dataclass(frozen=True)
+class Verdict:
+    """What one check says of one run."""
+
+    check: str  # the invariant's name in the design, or what else is checked
+    reason: str  # one sentence: why it must hold
+    outcome: Literal["held", "broken", "not checked"]
+    evidence: tuple[str, ...] = ()  # broken: the first things seen; not checked: why not
+
+
 @dataclass
 class Result:
     """What a run gave. `broken` is filled by the checks: a sentence for each invariant that did not hold."""
@@ -102,6 +112,7 @@ class Result:
     resident: list[int] = field(default_factory=list)  # bytes, now and then; where the scenario looks
     notes: list[str] = field(default_factory=list)
     interrupted: bool = False
+    verdicts: list[Verdict] = field(default_factory=list)  # one for each check
     broken: list[str] = field(default_factory=list)
 
     @property
