@@ -5,21 +5,26 @@ DEFERPOOL_VARIANT builds the same sources for a purpose; `make help` tells how t
     tsan, asan   under gcc's thread or address sanitizer
     numbers      with P numbers that tests can set, so that two CPUs test many Ps
     debug        with Cython's annotation and assertions, unoptimized
+    explore      with schedule points, and models in place of the sections: for the schedule explorer
 """
 import os
+from pathlib import Path
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
+HERE = Path(__file__).resolve().parent
 LIBRARY = ["_central", "_pool", "_sched", "records"]
 ENGINE = {"_pool", "_sched"}  # the two that hold thread-local storage and ask the kernel
 STRESS = ["_load", "_baselines", "_interrupts", "_bench"]
+EXPLORER = ["_fibers", "_worlds"]
 VARIANTS = {
     "": ["-O3"],
     "tsan": ["-O1", "-g", "-fsanitize=thread"],
     "asan": ["-O1", "-g", "-fsanitize=address", "-fno-omit-frame-pointer"],
     "numbers": ["-O3", "-DDP_TEST_NUMBERS"],
     "debug": ["-O0", "-g", "-UNDEBUG"],
+    "explore": ["-O2", "-g", "-DDP_EXPLORE", f"-I{HERE / 'stress'}"],
 }
 
 variant = os.environ.get("DEFERPOOL_VARIANT", "")
@@ -37,7 +42,7 @@ extensions = [
 if dev:
     extensions += [
         Extension(f"stress.{name}", [f"stress/{name}.pyx"], extra_compile_args=flags, extra_link_args=links)
-        for name in STRESS
+        for name in (EXPLORER if variant == "explore" else STRESS)
     ]
 
 setup(

@@ -39,22 +39,53 @@
 #endif
 #endif
 
+/* A build for the schedule explorer hears of each atomic step before it is taken, and has models in place of the
+ * sections and of what the kernel does. In any other build a step is nothing. */
+#if defined(DP_EXPLORE)
+#include "points.h"
+#define DP_STEP(what, p) dp_step(what, p)
+#else
+#define DP_STEP(what, p) ((void)0)
+#endif
+
 #define DP_LINE 64 /* bytes of a cache line; what two Ps write lies at least this far apart */
 
 /* ---- atomics -------------------------------------------------------------------------------------- */
 
 #if defined(__GNUC__) || defined(__clang__)
-DP_INLINE uint32_t dp_load32(const uint32_t *p) { return __atomic_load_n(p, __ATOMIC_ACQUIRE); }
-DP_INLINE void dp_store32(uint32_t *p, uint32_t v) { __atomic_store_n(p, v, __ATOMIC_RELEASE); }
+DP_INLINE uint32_t dp_load32(const uint32_t *p)
+{
+    DP_STEP(DP_LOAD, p);
+    return __atomic_load_n(p, __ATOMIC_ACQUIRE);
+}
+DP_INLINE void dp_store32(uint32_t *p, uint32_t v)
+{
+    DP_STEP(DP_STORE, p);
+    __atomic_store_n(p, v, __ATOMIC_RELEASE);
+}
 DP_INLINE int dp_cas32(uint32_t *p, uint32_t old, uint32_t v)
 {
+    DP_STEP(DP_CAS, p);
     return __atomic_compare_exchange_n(p, &old, v, 0, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED);
 }
-DP_INLINE uint64_t dp_load64(const uint64_t *p) { return __atomic_load_n(p, __ATOMIC_RELAXED); }
-DP_INLINE void dp_store64(uint64_t *p, uint64_t v) { __atomic_store_n(p, v, __ATOMIC_RELAXED); }
-DP_INLINE uint64_t dp_add64(uint64_t *p, uint64_t v) { return __atomic_fetch_add(p, v, __ATOMIC_RELAXED); }
+DP_INLINE uint64_t dp_load64(const uint64_t *p)
+{
+    DP_STEP(DP_LOAD, p);
+    return __atomic_load_n(p, __ATOMIC_RELAXED);
+}
+DP_INLINE void dp_store64(uint64_t *p, uint64_t v)
+{
+    DP_STEP(DP_STORE, p);
+    __atomic_store_n(p, v, __ATOMIC_RELAXED);
+}
+DP_INLINE uint64_t dp_add64(uint64_t *p, uint64_t v)
+{
+    DP_STEP(DP_ADD, p);
+    return __atomic_fetch_add(p, v, __ATOMIC_RELAXED);
+}
 DP_INLINE int dp_cas64(uint64_t *p, uint64_t old, uint64_t v)
 {
+    DP_STEP(DP_CAS, p);
     return __atomic_compare_exchange_n(p, &old, v, 0, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
 }
 #else /* MSVC: every Interlocked call is a full barrier, a volatile access is ordered */
@@ -108,6 +139,9 @@ DP_INLINE void dp_nap(void)
 /* One more turn of waiting: spin a little, then yield, and sleep once the wait is clearly not a short one. */
 static DP_COLD void dp_wait(uint32_t *turns)
 {
+#if defined(DP_EXPLORE)
+    dp_model_wait(); /* until somebody has changed what this thread looked at last */
+#endif
     uint32_t turn = (*turns)++;
     if (turn < 6)
         for (uint32_t i = 0; i < 1u << turn; i++) DP_PAUSE();
@@ -254,7 +288,7 @@ DP_INLINE void **dp_slots(dp_cache *cache, uint32_t cap) { return (void **)cache
 /* ---- the kernel: restartable sections and their barrier -------------------------------------------- */
 
 #if defined(__linux__) && defined(__GLIBC__) && defined(__x86_64__) && defined(__LP64__) && !defined(DP_TSAN) && \
-    ((defined(__clang__) && __clang_major__ >= 13) || (!defined(__clang__) && defined(__GNUC__) && __GNUC__ >= 11))
+    !defined(DP_EXPLORE) && ((defined(__clang__) && __clang_major__ >= 13) || (!defined(__clang__) && defined(__GNUC__) && __GNUC__ >= 11))
 #define DP_HAVE_SECTIONS 1
 #else
 #define DP_HAVE_SECTIONS 0
@@ -317,6 +351,14 @@ static DP_COLD int dp_find_sections(intptr_t *area, intptr_t *number, int *compa
 }
 static inline int dp_barrier(void) { return dp_membarrier(DP_RSEQ_BARRIER); }
 static inline int dp_barrier_register(void) { return dp_membarrier(DP_RSEQ_BARRIER_REGISTER); }
+#elif defined(DP_EXPLORE)
+static inline int dp_find_sections(intptr_t *area, intptr_t *number, int *compact)
+{
+    (void)area, (void)number;
+    return *compact = 1;
+}
+static inline int dp_barrier(void) { return dp_model_barrier(); }
+static inline int dp_barrier_register(void) { return 0; }
 #else
 static inline int dp_find_sections(intptr_t *area, intptr_t *number, int *compact)
 {
@@ -343,7 +385,9 @@ DP_INLINE int dp_atfork(void (*prepare)(void), void (*parent)(void), void (*chil
 
 /* ---- thread-local storage: only in the module that holds the out-of-line primitives ----------------- */
 
-#if defined(DP_ENGINE)
+#if defined(DP_EXPLORE)
+#define dp_last_p (*dp_model_last_p())
+#elif defined(DP_ENGINE)
 #if defined(_MSC_VER)
 static __declspec(thread) uint32_t dp_last_p;
 #elif defined(__GLIBC__)
@@ -542,6 +586,19 @@ DP_INLINE uint32_t dp_number_hint(const dp_sched *s)
     uint32_t number;
     __asm__ volatile("movl %%fs:(%1), %0" : "=r"(number) : "r"(s->number));
     return number;
+}
+
+#elif defined(DP_EXPLORE)
+
+#include "model.h"
+#define dp_section_pop dp_model_pop
+#define dp_section_push dp_model_push
+#define dp_section_popn dp_model_popn
+#define dp_section_pushn dp_model_pushn
+DP_INLINE uint32_t dp_number_hint(const dp_sched *s)
+{
+    (void)s;
+    return dp_model_number();
 }
 
 #else /* no sections here: the caller goes out of line, where there are some or the mode is portable */
