@@ -8,23 +8,22 @@ DEFERPOOL_VARIANT builds the same sources for a purpose; `make help` tells how t
     explore      with schedule points, and models in place of the sections: for the schedule explorer
 """
 import os
-from pathlib import Path
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
-HERE = Path(__file__).resolve().parent
 LIBRARY = ["_central", "_pool", "_sched", "records"]
 ENGINE = {"_pool", "_sched"}  # the two that hold thread-local storage and ask the kernel
-STRESS = ["_load", "_baselines", "_interrupts", "_bench"]
+STRESS = ["_load", "_baselines", "_interrupts", "_bench", "_model"]
 EXPLORER = ["_fibers", "_worlds"]
+HEADERS = ["deferpool/platform.h", "stress/points.h", "stress/model.h"]
 VARIANTS = {
     "": ["-O3"],
     "tsan": ["-O1", "-g", "-fsanitize=thread"],
     "asan": ["-O1", "-g", "-fsanitize=address", "-fno-omit-frame-pointer"],
     "numbers": ["-O3", "-DDP_TEST_NUMBERS"],
     "debug": ["-O0", "-g", "-UNDEBUG"],
-    "explore": ["-O2", "-g", "-DDP_EXPLORE", f"-I{HERE / 'stress'}"],
+    "explore": ["-O2", "-g", "-DDP_EXPLORE"],
 }
 
 variant = os.environ.get("DEFERPOOL_VARIANT", "")
@@ -34,16 +33,16 @@ dev = os.environ.get("DEFERPOOL_DEV") == "1"
 flags = VARIANTS[variant] if os.name == "posix" else []
 links = [flag for flag in flags if flag.startswith("-fsanitize")]
 
-extensions = [
-    Extension(f"deferpool.{name}", [f"deferpool/{name}.pyx"], extra_compile_args=flags, extra_link_args=links,
-              define_macros=[("DP_ENGINE", "1")] if name in ENGINE else [])
-    for name in LIBRARY
-]
+
+def extension(package, name, **more):
+    return Extension(f"{package}.{name}", [f"{package}/{name}.pyx"], extra_compile_args=flags, extra_link_args=links,
+                     include_dirs=["stress"] if dev else [], depends=HEADERS if dev else HEADERS[:1], **more)
+
+
+extensions = [extension("deferpool", name, define_macros=[("DP_ENGINE", "1")] if name in ENGINE else [])
+              for name in LIBRARY]
 if dev:
-    extensions += [
-        Extension(f"stress.{name}", [f"stress/{name}.pyx"], extra_compile_args=flags, extra_link_args=links)
-        for name in (EXPLORER if variant == "explore" else STRESS)
-    ]
+    extensions += [extension("stress", name) for name in (EXPLORER if variant == "explore" else STRESS)]
 
 setup(
     ext_modules=cythonize(extensions, build_dir="build/cython", annotate=variant == "debug",
