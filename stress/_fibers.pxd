@@ -14,7 +14,7 @@ cdef enum:
 
 # What a schedule can end with by itself; a world's own faults begin at WORLD_FAULTS.
 cdef enum:
-    DEADLOCK, NO_PROGRESS, NOT_THIS_PATH, WORLD_FAULTS
+    DEADLOCK, NO_PROGRESS, NOT_THIS_PATH, CRASH, WORLD_FAULTS
 
 # One step that was taken, for a trace.
 cdef struct Step:
@@ -38,7 +38,7 @@ cdef void set_up_as(uint32_t number) noexcept nogil
 cdef class Controller:
     cdef uint32_t fibers                # of this world
     cdef uint32_t numbers               # P numbers there are
-    cdef uint32_t current               # the fiber that runs; FIBERS: none
+    cdef uint32_t current               # the fiber that runs; FIBERS: none; one more: the look at the end
     cdef Fiber fiber[FIBERS]
     cdef bint failed
     cdef int fault                      # of the schedule that failed
@@ -92,6 +92,7 @@ cdef class Controller:
     cdef readonly uint64_t schedules, all_steps, restarts, waits, moves, preemptions
 
     cdef void live(self) noexcept nogil
+    cdef void crash_is_a_fault(self) noexcept nogil
     cdef void wait(self) noexcept nogil
     cdef uint32_t enter_section(self, const void* front) noexcept nogil
     cdef int sent_back(self, const void* word) noexcept nogil

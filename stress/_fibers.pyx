@@ -14,11 +14,14 @@ from libc.string cimport memcpy
 
 cdef extern from *:
     """
+    #include <signal.h>
+    #include <string.h>
     #include <time.h>
     #include <ucontext.h>
     #define DP_STACK 65536
-    static ucontext_t dp_contexts[5]; /* FIBERS of them, and the one that called run */
-    static char dp_stacks[4][DP_STACK] __attribute__((aligned(64)));
+    #define DP_HOME 4 /* the context that called run; below it the fibers, above it the one that looks at the end */
+    static ucontext_t dp_contexts[6];
+    static char dp_stacks[6][DP_STACK] __attribute__((aligned(64)));
     static void dp_prepare(int fiber, void (*entry)(void))
     {
         getcontext(&dp_contexts[fiber]);
@@ -28,6 +31,28 @@ cdef extern from *:
         makecontext(&dp_contexts[fiber], entry, 0);
     }
     static void dp_switch(int from, int to) { swapcontext(&dp_contexts[from], &dp_contexts[to]); }
+
+    /* A crash ends the schedule, not the explorer. Nothing that fibers run holds a lock of the C library. */
+    static struct sigaction dp_before[3];
+    static const int dp_crashes[3] = {SIGSEGV, SIGBUS, SIGABRT};
+    static volatile int dp_crashed;
+    static void dp_on_crash(int signal)
+    {
+        dp_crashed = signal;
+        setcontext(&dp_contexts[DP_HOME]);
+    }
+    static void dp_catch_crashes(int on)
+    {
+        static char stack[DP_STACK];
+        static stack_t other = {.ss_sp = stack, .ss_size = DP_STACK};
+        struct sigaction action;
+        sigaltstack(&other, NULL);
+        memset(&action, 0, sizeof action);
+        action.sa_handler = dp_on_crash;
+        action.sa_flags = SA_ONSTACK | SA_NODEFER;
+        for (int i = 0; i < 3; i++)
+            sigaction(dp_crashes[i], on ? &action : &dp_before[i], on ? &dp_before[i] : NULL);
+    }
     static double dp_clock(void)
     {
         struct timespec t;
@@ -37,6 +62,8 @@ cdef extern from *:
     """
     void prepare "dp_prepare"(int, void (*)() noexcept nogil) noexcept nogil
     void switch_context "dp_switch"(int, int) noexcept nogil
+    void catch_crashes "dp_catch_crashes"(int) noexcept nogil
+    int crashed "dp_crashed"
     double clock "dp_clock"() noexcept nogil
 
 cdef extern from "points.h":
@@ -94,6 +121,12 @@ cdef void set_up_as(uint32_t number) noexcept nogil:
 cdef void enter_fiber() noexcept nogil:
     """The first function of each fiber."""
     (<Controller>active).live()
+
+
+cdef void enter_finish() noexcept nogil:
+    """At the end of a schedule, on a stack of its own: what is broken there may crash, too."""
+    (<Controller>active).finish()
+    (<Controller>active).switch_to(FIBERS)
 
 
 # ---- the controller --------------------------------------------------------------------------------------------
@@ -155,7 +188,7 @@ cdef class Controller:
         self.evidence[0] = a
         self.evidence[1] = b
         self.evidence[2] = c
-        if self.current < FIBERS:
+        if self.current != FIBERS:
             self.switch_to(FIBERS)
 
     cdef void vanish_others(self) noexcept nogil:
@@ -357,7 +390,7 @@ cdef class Controller:
 
     cdef void run(self) noexcept nogil:
         """One schedule, from the world's beginning to its end or its first fault."""
-        global active
+        global active, crashed
         cdef uint32_t i
         self.restore()
         self.failed = False
@@ -371,19 +404,29 @@ cdef class Controller:
             self.fiber[i].number = i % self.numbers
             self.fiber[i].last_p = i % self.numbers + 1
             self.fiber[i].waits = NULL
+            self.fiber[i].looked = NULL
+        prepare(FIBERS + 1, enter_finish)
         self.current = FIBERS
         active = <void*>self
+        crashed = 0
         self.decide(DP_READ, NULL)
-        active = NULL
-        self.current = FIBERS
+        self.crash_is_a_fault()
         if self.tracing and self.traced:
             self.steps[self.traced - 1].after = value_at(self.steps[self.traced - 1].address)
         if not self.failed:
-            self.finish()
+            self.switch_to(FIBERS + 1)
+            self.crash_is_a_fault()
+        active = NULL
         self.schedules += 1
         self.all_steps += self.length
         if self.length > self.longest:
             self.longest = self.length
+
+    cdef void crash_is_a_fault(self) noexcept nogil:
+        """Back home, by way of switch_to or of a signal."""
+        self.current = FIBERS
+        if crashed and not self.failed:
+            self.broken(CRASH, crashed, 0, 0)
 
     cdef bint backtrack(self) noexcept nogil:
         """To the next schedule in depth-first order. False: there is none."""
@@ -405,6 +448,7 @@ cdef class Controller:
         self.bound = bound
         self.known = 0
         with nogil:
+            catch_crashes(True)
             while not all_run:
                 self.run()
                 if self.failed or (most and self.schedules >= most):
@@ -412,6 +456,7 @@ cdef class Controller:
                 all_run = not self.backtrack()
                 if self.schedules % 256 == 0 and clock() > end:
                     break
+            catch_crashes(False)
         return all_run and not self.failed
 
     def wander(self, uint32_t changes, uint64_t seed, uint64_t schedules, double seconds):
@@ -422,6 +467,7 @@ cdef class Controller:
         self.strategy = RANDOM
         self.bound = min(changes, 16)
         with nogil:
+            catch_crashes(True)
             for n in range(schedules):
                 self.random = (seed + n) * <uint64_t>0x9E3779B97F4A7C15 | 1
                 for i in range(8):
@@ -439,6 +485,7 @@ cdef class Controller:
                 self.run()
                 if self.failed or (n % 256 == 0 and clock() > end):
                     break
+            catch_crashes(False)
         return not self.failed
 
     def follow(self, bytes path, bint trace=False):
@@ -452,7 +499,9 @@ cdef class Controller:
         self.bound = 0
         self.tracing = trace
         with nogil:
+            catch_crashes(True)
             self.run()
+            catch_crashes(False)
         self.tracing = False
         return not self.failed
 

@@ -42,12 +42,13 @@ OPERATIONS = {"new": NEW, "free": FREE_OLDEST, "free-newest": FREE_NEWEST, "resi
 cdef enum Fault:
     LOCAL_BOUND = WORLD_FAULTS
     LIMIT, TOTAL_BOUND, TOTAL_BOUND_BOOKS, BATCH, REUSE, TAKEN_TWICE, GIVEN_AWAY, DESTROYED, PINNED, MARK, NOT_REFUSED
-    CLEARED_LOCAL, CLEARED_TOO_LITTLE, RESIZE_LEFT, LOST, TWICE, STRANGER, HELD_COUNT, STATS, LEFT_LOCKED, LEFT_OPEN, BOUND_LEFT
+    CLEARED_LOCAL, CLEARED_TOO_LITTLE, RESIZE_LEFT, LOST, TWICE, STRANGER, MIXED_UP, HELD_COUNT, STATS, LEFT_LOCKED, LEFT_OPEN, BOUND_LEFT
 
 FAULTS = (
     "deadlock: thread {a} waits, and nobody can go on",
     "no progress: too many steps in one schedule",
     "the schedule does not fit this build: step {a} cannot be taken",
+    "crash: signal {a}",
     "local-bound: the cache of class {b} on P {a} holds {c}",
     "total-bound: the central pool holds {a} of a limit of {b}, {c} reserved",
     "total-bound: {a} cached, as published, the bound is {b}",
@@ -66,6 +67,7 @@ FAULTS = (
     "conservation: {a} records are neither live nor cached nor destroyed",
     "one-owner: record {a:#x} is cached twice",
     "one-owner: {a:#x} is cached, but {b}",
+    "one-owner: {a:#x} is cached among class {b}, and is of class {c}",
     "conservation: {a} are counted as held in the central pool, {b} are there",
     "conservation: stats() says {a}, the books say {b} ({c})",
     "a lock or a P is still held at the end: {a}",
@@ -103,7 +105,7 @@ cdef struct State:
     bint grew                           # the caches, while somebody cleared them
     bint vanished                       # other threads: this is a forked child
     uint32_t resizes                    # under way
-    bint bounced                        # a procresize failed
+    uint32_t most_procs                 # Ps that may hold items, by the world's own count
     uint64_t peak_live
 
 
@@ -146,6 +148,7 @@ cdef class World(Controller):
         for fiber in range(FIBERS):
             self.state.thread[fiber].doing = -1
         self.setting_up = FIBERS
+        self.state.most_procs = procs
         self.sched = Sched(procs, clear_on_gc=False)
         self.registry = self.sched.registry
         self.registry.cpus = cpus       # of this world, not of the machine
@@ -184,6 +187,8 @@ cdef class World(Controller):
         self.hush()
 
     def __dealloc__(self):
+        if self.saved_state.used:
+            self.restore()              # no lock is left as a schedule left it: the pool ends after this
         free(self.saved_arena)
         free(self.saved_owner)
         free(self.owner)
@@ -365,15 +370,13 @@ cdef class World(Controller):
         cdef uint32_t before, p, cls
         cdef uint64_t n
         self.state.resizes += 1
-        if resize(self.registry, procs, &before):
-            self.state.resizes -= 1
-            if not self.state.thread[me].refused and self.barrier_error == 0:
-                self.state.bounced = True
-            return
-        drain_retired(self.pool)
-        settle(self.registry, True)
+        self.state.most_procs = max(self.state.most_procs, procs)
+        if not resize(self.registry, procs, &before):
+            drain_retired(self.pool)
+            settle(self.registry, True)
         self.state.resizes -= 1
-        if self.state.resizes == 0:
+        if self.state.resizes == 0 and not self.state.vanished:
+            self.state.most_procs = self.registry.state.procs
             for p in range(self.registry.state.procs, self.pool.member.equipped):
                 for cls in range(self.pool.classes):
                     n = self.count(p, cls)
@@ -444,7 +447,7 @@ cdef class World(Controller):
         if self.pool.central.limit != UINT64_MAX:
             if walked > self.pool.central.limit or self.pool.central.held > self.pool.central.limit:
                 self.broken(LIMIT, walked, self.pool.central.limit, self.pool.central.held)
-            n = self.registry.counted * self.pool.classes * self.pool.front.cap + self.pool.central.limit
+            n = min(self.registry.counted, self.state.most_procs) * self.pool.classes * self.pool.front.cap + self.pool.central.limit
             if local + self.pool.central.held > n:
                 self.broken(TOTAL_BOUND, local + self.pool.central.held, n, 0)
             for fiber in range(self.fibers):
@@ -475,7 +478,7 @@ cdef class World(Controller):
         for p in range(self.pool.member.equipped):
             for cls in range(self.pool.classes):
                 for i in range(self.count(p, cls)):
-                    self.count_in(slots_of(self.cache(p, cls), self.pool.front.cap)[i])
+                    self.count_in(slots_of(self.cache(p, cls), self.pool.front.cap)[i], cls)
                 n = self.count(p, cls)
                 cached += n
                 if p >= r.state.procs and n and not self.state.vanished:
@@ -487,8 +490,8 @@ cdef class World(Controller):
             n = 0
             batch = stripe.full
             while batch != NULL:
-                for cls in range(<uint32_t>batch.n):
-                    self.count_in(batch.items[cls])
+                for p in range(<uint32_t>batch.n):
+                    self.count_in(batch.items[p], i // stripes)
                 n += batch.n
                 batch = batch.next
             if n != stripe.items:
@@ -527,8 +530,8 @@ cdef class World(Controller):
         if said != own:
             self.broken(STATS, said, own, which)
 
-    cdef void count_in(self, const void* item) noexcept nogil:
-        """A cached item: the pool's, marked so, zeroed, and here only."""
+    cdef void count_in(self, const void* item, uint32_t cls) noexcept nogil:
+        """A cached item: the pool's, of this class, marked so, zeroed, and here only."""
         cdef size_t unit = self.unit_of(item)
         cdef const uint64_t* words = <const uint64_t*>item
         cdef size_t word
@@ -538,6 +541,8 @@ cdef class World(Controller):
         self.owner[unit] = GONE         # for the rest of this count
         if (<Header*>item).mark != self.records.layout.token + CACHED:
             self.broken(MARK, <size_t>item, (<Header*>item).mark - self.records.layout.token, 0)
+        if (<Header*>item).shape != self.records.layout.shape[cls]:
+            self.broken(MIXED_UP, <size_t>item, cls, (<uint32_t>(<Header*>item).shape) // self.pool.stride)
         for word in range(2, 2 + (<Header*>item).shape // (<uint64_t>1 << 32) * 2):
             if words[word]:
                 self.broken(PINNED, <size_t>item, words[word], word - 2)
