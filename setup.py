@@ -13,7 +13,7 @@ from setuptools import Extension, setup
 
 LIBRARY = ["_central", "_pool", "_sched", "records"]
 ENGINE = {"_pool", "_sched"}  # the two that hold thread-local storage and ask the kernel
-STRESS = ["_load", "_baselines", "_interrupts", "_bench"]
+STRESS = ["_load", "_baselines", "_interrupts", "_bench", "_traps"]
 VARIANTS = {
     "": ["-O3"],
     "tsan": ["-O1", "-g", "-fsanitize=thread"],
@@ -36,7 +36,9 @@ extensions = [
 ]
 if dev:
     extensions += [
-        Extension(f"stress.{name}", [f"stress/{name}.pyx"], extra_compile_args=flags, extra_link_args=links)
+        Extension(f"stress.{name}", [f"stress/{name}.pyx"], extra_compile_args=flags, extra_link_args=links,
+                  **({"define_macros": [("DP_TRAPS", "1")], "include_dirs": ["stress"], "depends": ["stress/traps.h"]}
+                     if name == "_traps" else {}))
         for name in STRESS
     ]
 
