@@ -12,7 +12,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
 from deferpool._platform cimport (
-    LINE, ONE_POP, Cache, Front, SchedState, count_of, load64, pops_of, slots_of, word_of_empty,
+    LINE, MAX_PROCS, Cache, Front, SchedState, count_of, load64, pops_of, slots_of, word_of_empty,
 )
 from deferpool._sched cimport Sched
 
@@ -129,7 +129,7 @@ def why_not():
     """Why the traps cannot be used here, or None. Thread-safe."""
     if not TRAPPED:
         return "this build has no sections where the traps are"
-    if Sched().mode != "sections":
+    if Sched(MAX_PROCS).mode != "sections":          # so many that it is not portable for their want
         return "restartable sections cannot be had here (or DEFERPOOL_PORTABLE=1 is set)"
     return None
 
@@ -182,7 +182,7 @@ cdef class Rig:
     def __cinit__(self, uint32_t cap):
         """cap: of each cache, even and from 2 to 64. RuntimeError where the traps cannot be used."""
         cdef uint32_t p
-        cdef Sched real = Sched()
+        cdef Sched real = Sched(MAX_PROCS)
         reason = why_not()
         if reason is not None:
             raise RuntimeError(reason)
