@@ -121,6 +121,7 @@ PLACES = {BEFORE: "before", INSIDE: "inside", AFTER: "after"}
 
 cdef uintptr_t BLANK = 0xB1A4CB1A4CB1A4C0        # where no item is
 cdef uint32_t PS = 2
+cdef size_t GUARD = 16 * LINE                    # on either side of a cache: more than any call can miss it by
 
 ONE_AT_A_TIME = threading.Lock()                 # the traps, and the handler of SIGTRAP, are the process's
 
@@ -189,8 +190,8 @@ cdef class Rig:
         if cap < 2 or cap > MOST or cap % 2:
             raise ValueError(f"cap must be even and from 2 to {MOST}, not {cap}")
         self.cap = cap
-        self.at = LINE + (cap + 1) * sizeof(void*)       # a line of guard, the NULL, the slots: then the word
-        self.size = self.at + sizeof(uint64_t) + LINE
+        self.at = GUARD + (cap + 1) * sizeof(void*)      # the guard, the NULL, the slots: then the word
+        self.size = self.at + sizeof(uint64_t) + GUARD
         self.front = <Front*>calloc(1, sizeof(Front))
         self.sched = <SchedState*>calloc(1, sizeof(SchedState))
         for p in range(PS):
@@ -218,7 +219,7 @@ cdef class Rig:
         if p >= PS or count > self.cap:
             raise ValueError(f"there are {PS} Ps that hold {self.cap} items")
         memset(self.memory[p], 0xA5, self.size)
-        (<void**>(self.memory[p] + LINE))[0] = NULL
+        (<void**>(self.memory[p] + GUARD))[0] = NULL
         for i in range(self.cap):
             slots_of(self.cache(p), self.cap)[i] = <void*><uintptr_t>(items[i] if i < count else BLANK)
         self.cache(p).word = word_of_empty(self.cap) + count + (pops << 16)
@@ -227,9 +228,9 @@ cdef class Rig:
         """(items oldest first, pops, whether all around the cache is as it was)."""
         cdef uint64_t word = self.cache(p).word
         cdef uint32_t i, count = count_of(word, self.cap)
-        cdef bint intact = (<void**>(self.memory[p] + LINE))[0] == NULL and count <= self.cap
+        cdef bint intact = (<void**>(self.memory[p] + GUARD))[0] == NULL and count <= self.cap
         cdef unsigned char* memory = <unsigned char*>self.memory[p]
-        for i in range(LINE):
+        for i in range(GUARD):
             intact = intact and memory[i] == 0xA5 and memory[self.size - 1 - i] == 0xA5
         items = tuple(<uintptr_t>slots_of(self.cache(p), self.cap)[i] for i in range(min(count, self.cap)))
         return items, pops_of(word), intact

@@ -2,10 +2,10 @@
 
 The trap's signal does what a preemption does: the section is sent back to its start, and somebody else has meanwhile
 used the P, stopped it, or moved the thread to another. Whatever the instruction, the outcome must be that of two whole
-primitives, the intruder's first (behind the commit: the section's first). What it must be, a model of lists says, not the
-engine: statuses, what was handed out, both caches slot by slot, their counts and pops; and that no item is in two places.
-Every combination of instruction, turn of a loop, intruder, count and cap is tried. A trap that does not send back a
-section in which it lies, or that never fires, fails too.
+primitives, the intruder's first (behind the commit: the section's first). What that is, a model made of lists says:
+statuses, what was handed out, both caches slot by slot, their counts and pops; and no item may be in two places. Every
+combination of instruction, turn of a loop, intruder, count and cap is tried. A trap that never fires, or that lies in
+a section and does not send it back, fails too.
 """
 from __future__ import annotations
 
@@ -118,36 +118,36 @@ def counts(cap: int) -> list[int]:
     return sorted({0, 1, cap // 2, cap - 1, cap})
 
 
-def cases(rig: _traps.Rig, traps: Sequence[Trap], section: str) -> Iterator[Case]:
-    """All of one section and cap. A run without traps tells which instructions the subject comes to, and how often."""
-    intruders = [*calls(rig.cap, INTRUDED), Call("stop", 0), Call("move", 0)]
-    for count in counts(rig.cap):
-        for subject in calls(rig.cap, BROUGHT):
+def runs(cap: int, section: str) -> Iterator[tuple[int, Call]]:
+    for count in counts(cap):
+        for subject in calls(cap, BROUGHT):
             if subject.kind == section:
-                for trap, passed in enumerate(undisturbed(rig, count, subject)):
-                    for hit in range(1, passed + 1):
-                        for intruder in intruders:
-                            yield Case(count, subject, trap, hit, intruder)
+                yield count, subject
 
 
-def undisturbed(rig: _traps.Rig, count: int, subject: Call) -> list[int]:
-    for _ in range(TRIES):
-        fill(rig, count)
-        *_, restarts, passed = rig.run(subject)
-        if not restarts:
-            return passed
-    raise RuntimeError(f"{subject} could not be run once without an interruption")
-
-
-def fill(rig: _traps.Rig, count: int) -> None:
-    rig.fill(0, items(HELD, count), POPS)
-    rig.fill(1, items(OTHER_P, rig.cap - count), POPS)
+def cases(cap: int, count: int, subject: Call, passed: Sequence[int]) -> Iterator[Case]:
+    """All interruptions of one run that passes each trap so often."""
+    intruders = [*calls(cap, INTRUDED), Call("stop", 0), Call("move", 0)]
+    for trap, hits in enumerate(passed):
+        for hit in range(1, hits + 1):
+            for intruder in intruders:
+                yield Case(count, subject, trap, hit, intruder)
 
 
 # ---- one of them ---------------------------------------------------------------------------------------------------
 
+def alone(rig: _traps.Rig, count: int, subject: Call) -> tuple[list[str], list[int]]:
+    """Without an intruder: what was wrong, and how often the subject passed each trap."""
+    for _ in range(TRIES):
+        fill(rig, count)
+        end, _none, _fired, restarts, passed = rig.run(subject)
+        if not restarts:
+            break  # else the system interrupted it
+    return verify(rig, count, [("the subject", subject, end)]), passed
+
+
 def attempt(rig: _traps.Rig, case: Case, place: str) -> tuple[list[str], bool]:
-    """What was wrong, and whether the section was sent back."""
+    """With one: what was wrong, and whether the section was sent back."""
     due = int(place == "inside")
     for _ in range(TRIES):
         fill(rig, case.count)
@@ -161,18 +161,27 @@ def attempt(rig: _traps.Rig, case: Case, place: str) -> tuple[list[str], bool]:
         wrong.append("the section was not sent back")
     elif restarts > due:
         wrong.append(f"sections were sent back {restarts} times, {due} was due, in {TRIES} tries")
-    world = World(rig.cap, case.count)
+    order = [("the intruder", case.intruder, intruder), ("the subject", case.subject, subject)]
+    return wrong + verify(rig, case.count, order[::-1] if place == "after" else order), restarts > 0
+
+
+def fill(rig: _traps.Rig, count: int) -> None:
+    rig.fill(0, items(HELD, count), POPS)
+    rig.fill(1, items(OTHER_P, rig.cap - count), POPS)
+
+
+def verify(rig: _traps.Rig, count: int, order: Sequence[tuple[str, Call, _traps.Ended | None]]) -> list[str]:
+    """What differs from whole calls in this order: how each ended, and what the Ps hold now."""
+    world = World(rig.cap, count)
     brought = Counter(world.caches[0] + world.caches[1])
-    first, second = (case.subject, case.intruder) if place == "after" else (case.intruder, case.subject)
-    ends = {"subject": subject, "intruder": intruder}
     found: Counter[int] = Counter()
-    for call in (first, second):
-        who = "subject" if call is case.subject else "intruder"
+    wrong = []
+    for who, call, end in order:
         status, out = world.do(call)
-        wrong += differences(f"the {who}", call, status, out, ends[who])
+        wrong += differences(who, call, status, out, end)
         if call.kind in ("push", "pushn"):
             brought += Counter(call.items)
-        found += Counter(kept(call, ends[who]))
+        found += Counter(kept(call, end))
     for p in range(2):
         held, pops, intact = rig.look(p)
         found += Counter(held)
@@ -185,7 +194,7 @@ def attempt(rig: _traps.Rig, case: Case, place: str) -> tuple[list[str], bool]:
     if found != brought:
         wrong.append(f"one-owner: lost {text((brought - found).elements())}, twice or from nowhere "
                      f"{text((found - brought).elements())}")
-    return wrong, restarts > 0
+    return wrong
 
 
 def differences(who: str, call: Call, status: str, out: list[int], end: _traps.Ended | None) -> list[str]:
@@ -236,7 +245,12 @@ class Findings:
     """Of one section: a tally of each of its traps, by number, and the first failures."""
 
     tallies: dict[int, Tally]
+    wrong_alone: int = 0  # runs that went wrong without an interruption
     failures: list[str] = field(default_factory=list)
+
+    def tell(self, failure: str) -> None:
+        if len(self.failures) < SHOWN:
+            self.failures.append(failure)
 
     @property
     def tried(self) -> int:
@@ -244,7 +258,7 @@ class Findings:
 
     @property
     def held(self) -> bool:
-        return bool(self.tallies) and all(tally.held for tally in self.tallies.values())
+        return bool(self.tallies) and not self.wrong_alone and all(tally.held for tally in self.tallies.values())
 
 
 def examine(section: str, caps: Sequence[int] = CAPS) -> Findings:
@@ -253,17 +267,22 @@ def examine(section: str, caps: Sequence[int] = CAPS) -> Findings:
     findings = Findings({number: Tally() for number, trap in enumerate(traps) if trap.section == section})
     for cap in caps:
         rig = _traps.Rig(cap)
-        for case in cases(rig, traps, section):
-            trap = traps[case.trap]
-            wrong, restarted = attempt(rig, case, trap.place)
-            tally = findings.tallies.setdefault(case.trap, Tally())
-            tally.tried[case.intruder.kind] += 1
-            tally.wrong[case.intruder.kind] += bool(wrong)
-            tally.restarted += restarted
-            if wrong and len(findings.failures) < SHOWN:
-                findings.failures.append(
-                    f"cap {cap}, {case.count} cached, {case.subject}, {trap.place} {trap.text!r} "
-                    f"(time {case.hit}), {case.intruder} comes between: {'; '.join(wrong)}")
+        for count, subject in runs(cap, section):
+            wrong, passed = alone(rig, count, subject)
+            if wrong:  # then it is not worth interrupting
+                findings.wrong_alone += 1
+                findings.tell(f"cap {cap}, {count} cached, {subject}, not interrupted: {'; '.join(wrong)}")
+                continue
+            for case in cases(cap, count, subject, passed):
+                place, instruction = traps[case.trap][1:]
+                wrong, restarted = attempt(rig, case, place)
+                tally = findings.tallies.setdefault(case.trap, Tally())
+                tally.tried[case.intruder.kind] += 1
+                tally.wrong[case.intruder.kind] += bool(wrong)
+                tally.restarted += restarted
+                if wrong:
+                    findings.tell(f"cap {cap}, {count} cached, {subject}, {place} {instruction!r} (time {case.hit}), "
+                                  f"{case.intruder} comes between: {'; '.join(wrong)}")
     for tally in findings.tallies.values():
         tally.wrong = +tally.wrong
     return findings
@@ -292,7 +311,7 @@ def main(arguments: Sequence[str]) -> int:
         epilog="Exit status: 0 every interruption held; 1 one did not; 2 it cannot be run here.")
     parser.add_argument("--section", choices=SECTIONS, action="append", help="only this one (may be repeated)")
     parser.add_argument("--cap", type=int, action="append", metavar="N",
-                        help=f"of the caches, even and from 2 to 64 (may be repeated; default: {', '.join(map(str, CAPS))})")
+                        help=f"even and from 2 to 64 (may be repeated; default: {', '.join(map(str, CAPS))})")
     given = parser.parse_args(arguments)
     sections = tuple(dict.fromkeys(given.section or SECTIONS))
     caps = tuple(dict.fromkeys(given.cap or CAPS))

@@ -1,4 +1,4 @@
-"""The four sections, interrupted before each of their instructions: stress/traps.py, in full, and whether it can fail."""
+"""The four sections, interrupted before each of their instructions: all of it, and that it can fail."""
 from __future__ import annotations
 
 import os
@@ -99,7 +99,8 @@ def instructions(assembly: str, function: str) -> list[tuple[str, str]]:
 @pytest.mark.parametrize("section", SECTIONS)
 def test_every_instruction_has_a_trap(tmp_path: Path, section: str) -> None:
     (tmp_path / "plain.c").write_text(SOURCE)
-    subprocess.run([compiler(), "-O2", "-fPIC", "-I", str(ROOT / "deferpool"), "-S", "plain.c"], cwd=tmp_path, check=True)
+    include = f"-I{ROOT / 'deferpool'}"
+    subprocess.run([compiler(), "-O2", "-fPIC", include, "-S", "plain.c"], cwd=tmp_path, check=True)
     plain = instructions((tmp_path / "plain.s").read_text(), section)
     ours = [trap for trap in traps() if trap.section == section]
     assert [(trap.place, trap.text.split()[0]) for trap in ours[:-1]] == plain
