@@ -49,7 +49,7 @@ class Call(NamedTuple):
 
 
 class Case(NamedTuple):
-    count: int  # items on P 0; the other P has the rest of a cap
+    cached: int  # on P 0; the other P has the rest of a cap
     subject: Call
     trap: int
     hit: int  # the how manieth time that the subject comes there
@@ -150,7 +150,7 @@ def attempt(rig: _traps.Rig, case: Case, place: str) -> tuple[list[str], bool]:
     """With one: what was wrong, and whether the section was sent back."""
     due = int(place == "inside")
     for _ in range(TRIES):
-        fill(rig, case.count)
+        fill(rig, case.cached)
         subject, intruder, fired, restarts, _passed = rig.run(case.subject, case.intruder, case.trap, case.hit)
         if restarts <= due:
             break  # else the system interrupted a section too, and the turn of a loop may have been another
@@ -162,7 +162,7 @@ def attempt(rig: _traps.Rig, case: Case, place: str) -> tuple[list[str], bool]:
     elif restarts > due:
         wrong.append(f"sections were sent back {restarts} times, {due} was due, in {TRIES} tries")
     order = [("the intruder", case.intruder, intruder), ("the subject", case.subject, subject)]
-    return wrong + verify(rig, case.count, order[::-1] if place == "after" else order), restarts > 0
+    return wrong + verify(rig, case.cached, order[::-1] if place == "after" else order), restarts > 0
 
 
 def fill(rig: _traps.Rig, count: int) -> None:
