@@ -8,12 +8,12 @@ TAG := $(shell $(PYTHON) -c 'import sysconfig; print(sysconfig.get_config_var("S
 VENV := .venv/$(TAG)
 PY := $(CURDIR)/$(VENV)/bin/python
 READY := $(VENV)/ready
-SOURCES := $(wildcard deferpool/*.p* deferpool/*.h stress/*.p* stress/scenarios/*.py) setup.py pyproject.toml
+SOURCES := $(wildcard deferpool/*.p* deferpool/*.h stress/*.p* stress/*.h stress/scenarios/*.py) setup.py pyproject.toml
 LIBRARY = build/$(1)/$(TAG)/lib
 NO_RANDOM_LAYOUT = setarch $$(uname -m) -R
 
 .DEFAULT_GOAL := help
-.PHONY: help build test stress bench lint plot interrupt numbers tsan asan debug dist clean
+.PHONY: help build test stress bench lint plot interrupt traps numbers tsan asan debug dist clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */\1\t/' | expand -t 12
@@ -39,6 +39,9 @@ bench: build  ## a pair of new and free beside the C library's malloc and free
 
 interrupt: build  ## 100,000,000 operations of each primitive under timer signals and migrations
 	$(PY) -m stress interrupt --ops 400000000 $(ARGS)
+
+traps: build  ## each section interrupted before each of its instructions by each primitive, on the same P
+	$(PY) -m stress traps $(ARGS)
 
 plot: build  ## draw docs/migrate.svg, the picture of the README
 	$(PY) -m stress migrate --plot docs/migrate.svg $(ARGS)

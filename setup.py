@@ -13,10 +13,14 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 
 LIBRARY = ["_central", "_pool", "_sched", "records"]
-ENGINE = {"_pool", "_sched"}  # the two that hold thread-local storage and ask the kernel
-STRESS = ["_load", "_baselines", "_interrupts", "_bench", "_model"]
+MACROS = {
+    "_pool": [("DP_ENGINE", "1")],  # these two hold thread-local storage and ask the kernel
+    "_sched": [("DP_ENGINE", "1")],
+    "_traps": [("DP_TRAPS", "1")],  # the same sections, with a place for a trap before each instruction
+}
+STRESS = ["_load", "_baselines", "_interrupts", "_bench", "_model", "_traps"]
 EXPLORER = ["_fibers", "_worlds"]
-HEADERS = ["deferpool/platform.h", "stress/points.h", "stress/model.h"]
+HEADERS = ["deferpool/platform.h", "stress/points.h", "stress/model.h", "stress/traps.h"]
 VARIANTS = {
     "": ["-O3"],
     "tsan": ["-O1", "-g", "-fsanitize=thread"],
@@ -34,13 +38,13 @@ flags = VARIANTS[variant] if os.name == "posix" else []
 links = [flag for flag in flags if flag.startswith("-fsanitize")]
 
 
-def extension(package, name, **more):
+def extension(package, name):
     return Extension(f"{package}.{name}", [f"{package}/{name}.pyx"], extra_compile_args=flags, extra_link_args=links,
-                     include_dirs=["stress"] if dev else [], depends=HEADERS if dev else HEADERS[:1], **more)
+                     define_macros=MACROS.get(name, []), include_dirs=["stress"] if dev else [],
+                     depends=HEADERS if dev else HEADERS[:1])
 
 
-extensions = [extension("deferpool", name, define_macros=[("DP_ENGINE", "1")] if name in ENGINE else [])
-              for name in LIBRARY]
+extensions = [extension("deferpool", name) for name in LIBRARY]
 if dev:
     extensions += [extension("stress", name) for name in (EXPLORER if variant == "explore" else STRESS)]
 

@@ -53,6 +53,10 @@ def guarded(arguments: Sequence[str]) -> int:
             from stress import bench
 
             return bench.main(arguments[1:])
+        if arguments[:1] == ["traps"]:
+            from stress import traps
+
+            return traps.main(arguments[1:])
         return main(arguments)
     except OSError as error:
         print(f"python -m stress: error: cannot write: {error.strerror}", file=sys.stderr)
