@@ -25,13 +25,19 @@ class Running:
         self.plan = plan
         self.load = load
         self.ledger = ledger
-        self.broken: list[str] = []
+        self.broken = broken = list[str]()
         self.resident: list[int] = []
         self.notes: list[str] = []
-        self._crew = Crew(plan.scenario, on_failure=self._died)
         self._pool = pool
         self._tick = tick
         self._began = time.monotonic()
+
+        def died(failure: Failure) -> None:  # knows nothing of self: a cycle would keep the pool alive
+            broken.append(f"thread {failure.index} died: {failure.error!r}")
+            failure.error.with_traceback(None)  # its frames would, too
+            load.stop()
+
+        self._crew = Crew(plan.scenario, on_failure=died)
 
     @property
     def threads(self) -> list[threading.Thread]:
@@ -55,11 +61,6 @@ class Running:
             body(self.load, self._pool, index)  # type: ignore[arg-type]
 
         return self._crew.start(index, work, before=settle)
-
-    def _died(self, failure: Failure) -> None:
-        self.broken.append(f"thread {failure.index} died: {failure.error!r}")
-        failure.error.with_traceback(None)  # it would keep the pool alive
-        self.load.stop()
 
     def go(self) -> None:
         """Lets the threads start once all are there: one that runs already makes the next one wait for a CPU."""

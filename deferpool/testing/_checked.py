@@ -152,7 +152,7 @@ class Checked(Generic[T]):
         return sum(map(len, self._out))
 
     def close(self) -> None:
-        """Raises OwnershipError for what is still out, and for a fault that was caught. When no thread works any more."""
+        """Raises OwnershipError for what is still out, and for a fault that was caught. Call it at rest."""
         told = list(self._faults[:TOLD])
         left = [taking for stripe in self._out for taking in list(stripe.values())]
         if left:

@@ -18,7 +18,7 @@ class HasStats(Protocol):
 def assert_bounded(pool: HasStats, *, bound: int | None = None, cap: int | None = None) -> None:
     """local-bound and total-bound: raises AssertionError unless no cache holds more than it may. Holds at any instant.
 
-    bound: items that may be cached in all; None: what `stats()` says under "bound" (None there: no bound, none checked).
+    bound: items that may be cached in all; None: what `stats()` says under "bound" (None there too: not checked).
         Give the larger one where the number of Ps went down: `peak_cached` remembers.
     cap: items of one class that one P may hold; None: the pool's attribute `cap`, if it has one. Its attribute `limit`,
         if it has one, is compared with `central`.

@@ -151,9 +151,9 @@ class _Run:
         self.watches = 0
         self.workers: dict[int, Worker] = {}
         self.ended: list[int] = []
-        self.crew = Crew("hammer", on_failure=lambda failure: self.news.set())
-        self.watchers = Crew("hammer-watch", on_failure=lambda failure: self.news.set())
-        self.news = threading.Event()  # a thread has failed, or the last one has ended
+        self.news = news = threading.Event()  # a thread has failed, or the last one has ended
+        self.crew = Crew("hammer", on_failure=lambda failure: news.set())  # not self.news: a cycle would keep fn alive
+        self.watchers = Crew("hammer-watch", on_failure=lambda failure: news.set())
         self.rest = threading.Event()  # the workers have ended: the watcher's last look
         self.left_behind = ""
 
@@ -307,7 +307,7 @@ def refuse_deferred(fn: Any) -> None:
     """Raises TypeError for a function whose call only makes a coroutine or generator: nothing of it would run."""
     kinds = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
     if any(kind(fn) for kind in kinds):
-        raise TypeError(f"hammer needs a plain function: a call of {fn!r} makes a coroutine or generator, and runs nothing")
+        raise TypeError(f"hammer needs a plain function: a call of {fn!r} only makes a coroutine or generator")
 
 
 def _takes_worker(fn: Any) -> bool:
