@@ -270,9 +270,10 @@ def test_one_stuck_thread_is_told(calls: int | None) -> None:
 
 
 def test_failure_goes_before_a_hang_that_follows_from_it() -> None:
-    end = threading.Event()
+    end, met = threading.Event(), threading.Barrier(2, timeout=20)
 
     def work(me: Worker) -> None:
+        met.wait()
         if me.thread == 0:
             raise ValueError("died with the lock")
         end.wait(20)
@@ -498,3 +499,11 @@ def test_join_says_whether_all_ended_and_stacks_where_they_are() -> None:
     end.set()
     assert crew.join(20)
     assert "it has ended" in stacks([stuck])
+
+
+def test_every_public_name_is_there() -> None:
+    from deferpool import testing
+
+    assert [name for name in testing.__all__ if not hasattr(testing, name)] == []
+    assert set(testing.__all__) <= set(dir(testing))
+    assert not hasattr(testing, "nothing")

@@ -34,8 +34,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", MARKER)
-    if config.option.hammer_seed is None:  # pytest-xdist hands the options on to its workers
-        config.option.hammer_seed = random.SystemRandom().randrange(1 << 32)
+    if config.option.hammer_seed is None:
+        given = getattr(config, "workerinput", {}).get("hammer_seed")
+        config.option.hammer_seed = random.SystemRandom().randrange(1 << 32) if given is None else given
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """pytest-xdist: what the controller tells a worker."""
+    node.workerinput["hammer_seed"] = node.config.option.hammer_seed
 
 
 def pytest_report_header(config: pytest.Config) -> str:
