@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 
 import deferpool
+from deferpool.testing import Crew, Failure
 from stress import machine
 from stress._baselines import PerP, PerThread
 from stress._load import Ledger, Load
@@ -24,14 +25,23 @@ class Running:
         self.plan = plan
         self.load = load
         self.ledger = ledger
-        self.broken: list[str] = []
+        self.broken = broken = list[str]()
         self.resident: list[int] = []
         self.notes: list[str] = []
-        self.threads: list[threading.Thread] = []
         self._pool = pool
         self._tick = tick
         self._began = time.monotonic()
-        self._gate = threading.Event()
+
+        def died(failure: Failure) -> None:  # knows nothing of self: a cycle would keep the pool alive
+            broken.append(f"thread {failure.index} died: {failure.error!r}")
+            failure.error.with_traceback(None)  # its frames would, too
+            load.stop()
+
+        self._crew = Crew(plan.scenario, on_failure=died)
+
+    @property
+    def threads(self) -> list[threading.Thread]:
+        return self._crew.threads
 
     @property
     def pool(self) -> deferpool.RecordPool:
@@ -41,27 +51,21 @@ class Running:
     def start(self, index: int, body: Callable[[Load, deferpool.RecordPool, int], object]) -> threading.Thread:
         """A new thread with the tracks of number `index`."""
 
-        def work() -> None:
-            try:
-                if self.plan.cpu is not None:
-                    machine.pin(self.plan.cpu(index))
-                if self.plan.spread:
-                    self.load.spread(index)
-                self._gate.wait()
-                body(self.load, self._pool, index)  # type: ignore[arg-type]
-            except BaseException as error:
-                self.broken.append(f"thread {index} died: {error!r}")
-                self.load.stop()
+        def settle() -> None:
+            if self.plan.cpu is not None:
+                machine.pin(self.plan.cpu(index))
+            if self.plan.spread:
+                self.load.spread(index)
 
-        thread = threading.Thread(target=work, name=f"{self.plan.scenario}-{index}", daemon=True)
-        self.threads.append(thread)
-        thread.start()
-        return thread
+        def work() -> None:
+            body(self.load, self._pool, index)  # type: ignore[arg-type]
+
+        return self._crew.start(index, work, before=settle)
 
     def go(self) -> None:
-        """Lets the threads start: all are there by now. One that runs already makes the next one wait for a CPU."""
+        """Lets the threads start once all are there: one that runs already makes the next one wait for a CPU."""
         self._began = time.monotonic()
-        self._gate.set()
+        self._crew.go()
 
     def tick(self, share: float | None = None) -> None:
         """Shows where the run is. `share`: how much of it is done, where operations and time do not tell."""
