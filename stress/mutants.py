@@ -1,6 +1,6 @@
 """python -m stress mutants: bugs planted in copies of this checkout, one at a time. Each must be caught.
 
-A mutant is a patch in stress/mutants/, whose first lines say what it breaks and who is expected to catch it. It is
+A mutant is a patch in stress/patches/, whose first lines say what it breaks and who is expected to catch it. It is
 applied to a copy, what it touches is built again, and the means are asked one after another, the expected ones first, until
 two have caught it. Before that the copy without a mutant must pass all of them: a rig that cries always shows nothing.
 """
@@ -25,7 +25,7 @@ from rich.table import Table
 
 from stress import machine, variants
 
-PATCHES = Path(__file__).parent / "mutants"
+PATCHES = Path(__file__).parent / "patches"
 LIMIT_S = 60.0  # from the start of its build to the first catch
 REPLAYS = 100
 SAMPLE = ("batch-pushed-twice", "drain-without-barrier", "limit-not-reserved", "mode-before-holder", "relaxed-store",
