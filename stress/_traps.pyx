@@ -241,7 +241,7 @@ cdef class Rig:
         A call is (kind, n, items): the kind one of KINDS, n the items that it moves, items what it puts.
         Returns (subject, intruder, fired, restarts, passed): status and items of either (None if it was not run; the
         items None if the words beside them changed, an item None where nothing was written), how often a trap fired,
-        how often a section was sent back, and how often each trap was passed (those that were set aside).
+        how often a section was sent back, and how often each trap was passed (of the one that was set: less the hit).
         """
         cdef Call first, second
         cdef size_t i
