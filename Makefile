@@ -8,7 +8,7 @@ TAG := $(shell $(PYTHON) -c 'import sysconfig; print(sysconfig.get_config_var("S
 VENV := .venv/$(TAG)
 PY := $(CURDIR)/$(VENV)/bin/python
 READY := $(VENV)/ready
-SOURCES := $(wildcard deferpool/*.p* deferpool/*.h stress/*.p* stress/scenarios/*.py) setup.py pyproject.toml
+SOURCES := $(wildcard deferpool/*.p* deferpool/*.h stress/*.p* stress/scenarios/*.py stress/reports/*) setup.py pyproject.toml
 LIBRARY = build/$(1)/$(TAG)/lib
 NO_RANDOM_LAYOUT = setarch $$(uname -m) -R
 
@@ -23,6 +23,7 @@ $(READY): pyproject.toml
 	$(PY) -m pip install --quiet --upgrade pip
 	$(PY) -m pip install --quiet --group dev
 	$(PY) -m pip install --quiet --only-binary :all: --group plot || echo "no matplotlib for $(TAG): --plot is off there"
+	$(PY) -m pip install --quiet --only-binary :all: --group browser || echo "no selenium for $(TAG): no test in a browser there"
 	touch $@
 
 build: $(READY)  ## compile in place, with the stress suite's own modules

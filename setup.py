@@ -43,5 +43,5 @@ if dev:
 setup(
     ext_modules=cythonize(extensions, build_dir="build/cython", annotate=variant == "debug",
                           compiler_directives={"language_level": "3", "freethreading_compatible": True}),
-    packages=["deferpool", "stress", "stress.scenarios"] if dev else ["deferpool"],
+    packages=["deferpool", "stress", "stress.reports", "stress.scenarios"] if dev else ["deferpool"],
 )
