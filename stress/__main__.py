@@ -1,4 +1,4 @@
-"""python -m stress: runs the scenarios, or one of the commands beside them. What goes wrong outside a run is one line."""
+"""python -m stress: runs the scenarios, or a command beside them. What goes wrong outside a run is one line."""
 from __future__ import annotations
 
 import importlib

@@ -1,4 +1,4 @@
-"""What the commands' arguments have in common: a parser that complains in one line, and kinds of values that say what was wrong."""
+"""What all commands share: a parser that complains in one line, and kinds of values that say what was wrong."""
 from __future__ import annotations
 
 import argparse

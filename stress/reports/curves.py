@@ -15,5 +15,6 @@ def thinned(curve: Sequence[Point], most: int) -> list[Point]:
     for at in range(stretches):
         stretch = range(1 + at * inner // stretches, 1 + (at + 1) * inner // stretches)
         if stretch:
-            kept += sorted({min(stretch, key=lambda i: curve[i]["cached"]), max(stretch, key=lambda i: curve[i]["cached"])})
+            by_height = sorted(stretch, key=lambda i: curve[i]["cached"])
+            kept += sorted({by_height[0], by_height[-1]})
     return [curve[at] for at in [*kept, len(curve) - 1]]

@@ -207,26 +207,30 @@ def _check(value: object, hint: Any, where: str) -> None:
         if value is not None:
             _check(value, next(each for each in inner if each is not type(None)), where)
     elif origin is Literal:
-        _expect(value in inner, where, f"is {value!r}, and not one of {', '.join(inner)}")
+        if value not in inner:
+            raise _misfit(where, f"is {value!r}, and not one of {', '.join(inner)}")
     elif origin is list:
-        _expect(isinstance(value, list), where, "is not a list")
-        for at, each in enumerate(value):  # type: ignore[arg-type]
+        if not isinstance(value, list):
+            raise _misfit(where, "is not a list")
+        for at, each in enumerate(value):
             _check(each, inner[0], f"{where}[{at}]")
     elif is_typeddict(hint) or origin is dict:
-        _expect(isinstance(value, dict), where, "is not an object")
-        fields: dict[str, object] = value  # type: ignore[assignment]
-        hints = _hints(hint) if origin is None else dict.fromkeys(fields, inner[1])
+        if not isinstance(value, dict):
+            raise _misfit(where, "is not an object")
+        hints = _hints(hint) if origin is None else dict.fromkeys(value, inner[1])
         for name, of in hints.items():
-            _expect(name in fields, where, f"has no {name!r}")
-            _check(fields[name], of, f"{where}.{name}")
+            if name not in value:
+                raise _misfit(where, f"has no {name!r}")
+            _check(value[name], of, f"{where}.{name}")
     else:
-        kinds = (int, float) if hint is float else (hint,)
-        _expect(isinstance(value, kinds) and not isinstance(value, bool), where, f"is not of type {hint.__name__}")
+        if not isinstance(value, (int, float) if hint is float else hint) or isinstance(value, bool):
+            raise _misfit(where, f"is not of type {hint.__name__}")
+        if isinstance(value, str) and not value.isascii():
+            value.encode()  # half a surrogate pair is a ValueError here, and not where it is written
 
 
-def _expect(fits: bool, where: str, what: str) -> None:
-    if not fits:
-        raise ValueError(f"{where.removeprefix('the report.')} {what}")
+def _misfit(where: str, what: str) -> ValueError:
+    return ValueError(f"{where.removeprefix('the report.')} {what}")
 
 
 _KNOWN: dict[Any, dict[str, Any]] = {}

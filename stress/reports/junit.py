@@ -5,6 +5,7 @@ The case "run" of each suite says whether the run was there and came to its end;
 from __future__ import annotations
 
 import re
+from datetime import datetime, timezone
 from pathlib import Path
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
@@ -41,7 +42,7 @@ def _suite(root: Element, document: Document, run: Run) -> None:
     properties = SubElement(suite, "properties")
     facts = {"rerun": document["rerun"], **document["machine"], **{
         name: run[name] for name in ("seed", "threads", "procs", "cap", "limit", "bound", "operations", "peak_cached")
-    }}  # type: ignore[literal-required]
+    }}
     for name, value in facts.items():
         SubElement(properties, "property", name=name, value=_text("none" if value is None else str(value)))
     whole = SubElement(suite, "testcase", classname=_class(run["title"]), name="run", time=f"{run['seconds']:.3f}")
@@ -60,8 +61,9 @@ def _suite(root: Element, document: Document, run: Run) -> None:
 
 
 def _empty_suite(root: Element, title: str, seconds: float, document: Document) -> Element:
-    started = document["started"].partition("+")[0].removesuffix("Z")  # the schema has no time zones
-    return SubElement(root, "testsuite", name=_text(title), time=f"{seconds:.3f}", timestamp=started)
+    started = datetime.fromisoformat(document["started"]).astimezone(timezone.utc)
+    stamp = started.replace(tzinfo=None).isoformat(timespec="seconds")  # the schema has no time zones
+    return SubElement(root, "testsuite", name=_text(title), time=f"{seconds:.3f}", timestamp=stamp)
 
 
 def _class(title: str) -> str:

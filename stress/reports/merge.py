@@ -55,7 +55,7 @@ def merged(named: Sequence[tuple[str, Document]]) -> Document:
     whose: dict[int, str] = {}
     for name, document in named:
         for what in ("configuration", "planned"):
-            if document[what] != first[what]:  # type: ignore[literal-required]
+            if document[what] != first[what]:
                 raise Unmergeable(f"{name} is of another campaign than {first_name}: {_difference(document, first)}")
         own = _parts(document)
         if not own:

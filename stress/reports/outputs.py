@@ -1,4 +1,4 @@
-"""The files that a campaign is reported to: chosen on the command line, known to be writable before the runs, written after."""
+"""The files that a campaign is reported to: chosen on the command line, tried before the runs, written after."""
 from __future__ import annotations
 
 import argparse

@@ -29,7 +29,7 @@ def console() -> Console:
 class Progress:
     """The live view. Where stdout is no terminal: one plain line for each run that has ended.
 
-    It is drawn by the calling thread only, inside tick(): a thread of its own could hold a lock while the process forks.
+    It is drawn by the calling thread only, in tick(): a thread of its own could hold a lock while the process forks.
     """
 
     def __init__(self, console: Console, planned: int) -> None:
@@ -44,7 +44,9 @@ class Progress:
             self._live.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._live is not None:
             self._live.update(Text(""), refresh=True)
             self._live.stop()
@@ -77,8 +79,8 @@ class Progress:
 
 def line(run: Run) -> Text:
     """A run that has ended."""
-    figures = (f"  {run['title']:<34} {run['operations']:>14,} ops {run['seconds']:>7.1f} s {run['ops_per_second']:>13,.0f} ops/s  "
-               f"peak cached {run['peak_cached']:>10,} of {_bound(run['bound'])}")
+    figures = (f"  {run['title']:<34} {run['operations']:>14,} ops {run['seconds']:>7.1f} s "
+               f"{run['ops_per_second']:>13,.0f} ops/s  peak cached {run['peak_cached']:>10,} {_against(run['bound'])}")
     return Text.assemble((f"{run['verdict']:<11}", COLOURS[run["verdict"]]), figures, no_wrap=True, overflow="ellipsis")
 
 
@@ -87,10 +89,11 @@ def current(title: str, share: float, rate: float, cached: int, bound: int | Non
     grid = Table.grid(padding=(0, 1))
     for width in (34, 16, 4, 17, 16, 26):
         grid.add_column(width=width, no_wrap=True, overflow="ellipsis")
-    full = ProgressBar(total=bound or 1, completed=min(cached, bound), width=16) if bound else Text("")
+    full = ProgressBar(total=bound, completed=min(cached, bound), width=16) if bound else Text("")
     grid.add_row(
-        Text(title, "bold"), ProgressBar(total=1.0, completed=share, width=16), f"{share:>4.0%}", f"{rate:>11,.0f} ops/s",
-        full, Text(f"cached {cached:,} of {_bound(bound)}", "red" if bound is not None and cached > bound else ""),
+        Text(title, "bold"), ProgressBar(total=1.0, completed=share, width=16), f"{share:>4.0%}",
+        f"{rate:>11,.0f} ops/s", full,
+        Text(f"cached {cached:,} {_against(bound)}", "red" if bound is not None and cached > bound else ""),
     )
     return grid
 
@@ -116,7 +119,8 @@ def close(console: Console, document: Document) -> None:
     conclusion = conclude(document)
     _print(console, (conclusion["word"], COLOURS.get(conclusion["word"], "")), conclusion["sentence"])
     if document["shard"]:
-        _print(console, f"shard {document['shard']}: {len(document['runs'])} of the campaign's {len(document['planned'])} runs")
+        of = len(document["planned"])
+        _print(console, f"shard {document['shard']}: {len(document['runs'])} of the campaign's {of} runs")
     for name, text in document["machine"].items():
         _print(console, f"{name}: {text}")
     _print(console, f"run it again: {document['rerun']}")
@@ -179,6 +183,10 @@ def _not_checked(runs: Sequence[Run]) -> dict[str, list[str]]:
 
 def _listed(titles: Sequence[str], most: int = 4) -> str:
     return "; ".join(titles[:most]) + (f"; and {len(titles) - most} more" if len(titles) > most else "")
+
+
+def _against(bound: int | None) -> str:
+    return "(no bound)" if bound is None else f"of {bound:,}"
 
 
 def _bound(bound: int | None) -> str:
