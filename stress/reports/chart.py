@@ -61,7 +61,7 @@ def steps(low: float, high: float, about: int) -> list[float]:
     """Round figures from `low` to `high`, some `about` of them."""
     rough = (high - low) / about
     power = 10.0 ** math.floor(math.log10(rough))
-    step = next(power * times for times in (1, 2, 5, 10) if power * times >= rough)
+    step = next(power * times for times in (1, 2, 5, 10) if power * times >= rough * (1 - 1e-9))
     first = math.ceil(low / step - 1e-9)
     return [round(at * step, 9) for at in range(first, math.floor(high / step + 1e-9) + 1)]
 
