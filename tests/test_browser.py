@@ -1,4 +1,4 @@
-"""The page for people in a real browser: what there is to see, in light and dark, and that nothing is asked of any network."""
+"""The page for people in a real browser: what there is to see, in light and dark, and nothing asked of any network."""
 from __future__ import annotations
 
 import json

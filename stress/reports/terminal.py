@@ -102,6 +102,7 @@ def close(console: Console, document: Document) -> None:
     """The tables, what was broken, what was not checked, the verdict, and the line that runs it all again."""
     if document["runs"]:
         console.print(figures(document["runs"]))
+    if any(run["checks"] for run in document["runs"]):
         console.print(checks(document["runs"]))
     for run in document["runs"]:
         for text in run["notes"]:
@@ -153,7 +154,7 @@ def checks(runs: Sequence[Run]) -> Table:
     for run in runs:
         for check in run["checks"]:
             cells.setdefault(check["check"], {}).setdefault(run["scenario"], []).append(check)
-    out = Table(title="checks, over the runs of each scenario", title_justify="left")
+    out = Table(title="checks by scenario", title_justify="left")
     for name in ("check", *scenarios):
         out.add_column(name)
     for name, of in cells.items():
