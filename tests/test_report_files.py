@@ -139,10 +139,7 @@ def test_help_lists_every_command() -> None:
 @pytest.mark.parametrize("arguments", [["mutants-of-mine"], ["--nonsense"], ["merge"], ["merge", "--seed", "1"],
                                        ["bench", "--rounds", "x"]])
 def test_bad_arguments_of_every_command_end_with_status_2(arguments: list[str]) -> None:
-    done = stress(*arguments)
-    assert done.returncode == 2
-    assert "error: " in done.stderr
-    assert "Traceback" not in done.stderr
+    refused(stress(*arguments), "error: ")
 
 
 # ---- the line that runs it again ----------------------------------------------------------------------------
