@@ -51,5 +51,6 @@ if dev:
 setup(
     ext_modules=cythonize(extensions, build_dir="build/cython", annotate=variant == "debug",
                           compiler_directives={"language_level": "3", "freethreading_compatible": True}),
-    packages=["deferpool", "deferpool.testing", *(["stress", "stress.scenarios"] if dev else [])],
+    packages=["deferpool", "deferpool.testing",
+              *(["stress", "stress.reports", "stress.scenarios"] if dev else [])],
 )

@@ -1,69 +1,48 @@
-"""python -m stress: runs the scenarios asked for, one after another, and says what held."""
+"""python -m stress: runs the scenarios, or a command beside them. What goes wrong outside a run is one line."""
 from __future__ import annotations
 
+import importlib
 import sys
-import threading
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 
-from rich.console import Console
-
-try:
-    import deferpool  # noqa: F401
-except ValueError as error:  # a setting in the environment that makes no sense
-    print(f"python -m stress: error: {error}", file=sys.stderr)
-    sys.exit(2)
-
-from stress import options, report
-from stress.checks import judge
-from stress.plan import Result
-from stress.runner import Interruption, run
-from stress.scenarios import ALL
+COMMANDS = {  # name: who does it, with the rest of the arguments, and what --help says of it
+    "bench": ("stress.bench:main", "speed: a pair of new and free beside the C library's malloc and free"),
+    "explore": ("stress.explore:main", "every schedule of small worlds, on the engine itself"),
+    "traps": ("stress.traps:main", "each section, interrupted before each of its instructions"),
+    "mutants": ("stress.mutants:main", "planted bugs: each must be caught"),
+    "merge": ("stress.reports.merge:main", "join the JSON reports of a campaign's shards"),
+}
 
 
 def main(arguments: Sequence[str]) -> int:
-    command = options.parse(arguments)
-    console = Console(width=None if sys.stdout.isatty() else 160)
-    threading.stack_size(256 * 1024)
-    console.print(f"seed {command.options.seed}", highlight=False)
-    results: list[Result] = []
-    with Interruption() as interruption, report.live(console) as progress:
-        for name in command.options.scenarios:
-            for plan in ALL[name].plans(command.options):
-                if interruption.asked:
-                    break
-                task = progress.add_task(plan.title, total=1.0, figures="")
-                result = run(plan, partial(report.show, progress, task), interruption)
-                judge(result)
-                results.append(result)
-    report.close(console, results, command.rerun)
-    if command.json is not None:
-        report.write_json(command.json, results, command.rerun)
-    if command.plot is not None:
-        from stress import plot  # only who wants a picture waits for matplotlib
+    """The exit status: 0 all held, 1 something did not, 2 bad arguments or a file that cannot be written."""
+    from stress.reports.outputs import Unwritten, reason
 
-        plot.draw(command.plot, results)
-    return 0 if results and all(result.verdict in ("held", "grows") for result in results) else 1
-
-
-def guarded(arguments: Sequence[str]) -> int:
-    """What goes wrong outside the runs is one line and status 2."""
+    other = bool(arguments) and arguments[0] in COMMANDS
+    module, _, name = (COMMANDS[arguments[0]][0] if other else "stress.campaign:main").partition(":")
     try:
-        if arguments[:1] == ["bench"]:
-            from stress import bench
-
-            return bench.main(arguments[1:])
-        if arguments[:1] == ["traps"]:
-            from stress import traps
-
-            return traps.main(arguments[1:])
-        return main(arguments)
+        command: Callable[..., int] = getattr(importlib.import_module(module), name)
+    except ValueError as error:  # a setting in the environment that makes no sense, met when deferpool is imported
+        return complain(str(error))
+    try:
+        return command(arguments[1:]) if other else command(arguments, overview())
+    except Unwritten as error:
+        return complain(str(error))
     except OSError as error:
-        print(f"python -m stress: error: cannot write: {error.strerror}", file=sys.stderr)
-        return 2
+        return complain(f"cannot write: {reason(error)}")
+
+
+def overview() -> str:
+    lines = [f"  {name:<10} {text}" for name, (_, text) in COMMANDS.items()]
+    return "\n".join(["Instead of scenarios, one of the commands (each has its own --help):", *lines, "", ""])
+
+
+def complain(text: str) -> int:
+    print(f"python -m stress: error: {text}", file=sys.stderr)
+    return 2
 
 
 if __name__ == "__main__":
     if sys.stdout is None or sys.stderr is None:
         sys.exit(2)
-    sys.exit(guarded(sys.argv[1:]))
+    sys.exit(main(sys.argv[1:]))

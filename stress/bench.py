@@ -5,7 +5,6 @@ CPU time a pair, over all threads. The ratio is of the least of the rounds, the 
 """
 from __future__ import annotations
 
-import argparse
 import statistics
 import threading
 from collections.abc import Callable, Sequence
@@ -16,6 +15,7 @@ from rich.table import Table
 import deferpool
 from stress import machine
 from stress._bench import pair_deferpool, pair_malloc
+from stress.arguments import Parser, number
 
 PAIRS = 20_000_000  # of all threads together, in one round
 THREADS = (1, 2, 64)
@@ -23,12 +23,11 @@ Loop = Callable[[deferpool.RecordPool | None, int], float]
 
 
 def main(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m stress bench", description=__doc__.partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=9, metavar="N", help="interleaved rounds (default: 9)")
-    parser.add_argument("--pairs", type=int, default=PAIRS, metavar="N", help="pairs a round, all threads together")
+    parser = Parser(prog="python -m stress bench", description=__doc__.partition("\n")[0])
+    add = parser.add_argument
+    add("--rounds", type=number(1, 10_000), default=9, metavar="N", help="interleaved rounds (default: 9)")
+    add("--pairs", type=number(1, 10**12), default=PAIRS, metavar="N", help="pairs a round, all threads together")
     given = parser.parse_args(arguments)
-    if given.rounds < 1 or given.pairs < 1:
-        parser.error("--rounds and --pairs must be at least 1")
     table = Table(title="a pair of new(64) and free, CPU time", title_justify="left")
     for name in ("threads", "mode", "deferpool ns", "malloc ns", "ratio of least", "median", "quartiles"):
         table.add_column(name, justify="right")

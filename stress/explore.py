@@ -21,6 +21,8 @@ from rich.console import Console
 from rich.table import Table
 
 from stress import schedules, variants
+from stress.arguments import Parser, number, seconds
+from stress.reports.outputs import check_writable
 from stress.worlds import Spec, standard
 
 BOUND = 3
@@ -162,20 +164,20 @@ def _close(console: Console, results: Sequence[Explored], seed: int) -> None:
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m stress explore", description=__doc__.partition("\n")[0],
         epilog="Exit status: 0 every invariant held in every schedule; 1 not, or cut short; 2 bad arguments.")
     names = {name for spec in standard() for name in (spec.name, spec.title)}
     add = parser.add_argument
     add("world", nargs="*", help="default: all; --list names them")
-    add("--bound", type=_at_least(0), default=BOUND, metavar="N",
+    add("--bound", type=number(0, 100), default=BOUND, metavar="N",
         help=f"preemptions, and moves to another P, in one schedule (default: {BOUND})")
-    add("--random", type=_at_least(0), default=2_000, metavar="N", help="random schedules of each world besides (default: 2,000)")
-    add("--seed", type=_at_least(0), default=1, metavar="N", help="of the random schedules (default: 1)")
-    add("--seconds", type=float, default=600.0, metavar="S", help="at most so long for each world (default: 600)")
+    add("--random", type=number(0, 10**9), default=2_000, metavar="N", help="random schedules of each world besides (default: 2,000)")
+    add("--seed", type=number(0, 2**63), default=1, metavar="N", help="of the random schedules (default: 1)")
+    add("--seconds", type=seconds, default=600.0, metavar="S", help="at most so long for each world (default: 600)")
     add("--fail-fast", action="store_true", help="stop at the first world that breaks")
     add("--schedule", metavar="STRING", help="replay one schedule and draw it")
-    add("--repeat", type=_at_least(1), default=1, metavar="N", help="with --schedule: replay it so many times")
+    add("--repeat", type=number(1, 10**6), default=1, metavar="N", help="with --schedule: replay it so many times")
     add("--json", type=Path, metavar="FILE", help="write all figures")
     add("--list", action="store_true", help="name the worlds, and why each is there")
     given = parser.parse_args(arguments)
@@ -190,29 +192,12 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         if world not in {spec.title for spec in standard()}:
             parser.error(f"no world is called {world!r} (--list names them)")
     if given.json is not None:
-        try:
-            with given.json.open("a"):
-                pass
-        except OSError as error:
-            parser.error(f"{given.json} cannot be written: {error.strerror}")
+        check_writable(parser, given.json)
     if given.list:
         for spec in standard():
             print(f"{spec.title:<30} {spec.why}")
         sys.exit(0)
     return given
-
-
-def _at_least(low: int) -> type[int]:
-    def number(text: str) -> int:
-        try:
-            value = int(text.replace("_", "").replace(",", ""))
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
-        if value < low:
-            raise argparse.ArgumentTypeError(f"{value} is less than {low}")
-        return value
-
-    return number  # type: ignore[return-value]
 
 
 if __name__ == "__main__":

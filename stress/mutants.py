@@ -24,6 +24,8 @@ from rich.console import Console
 from rich.table import Table
 
 from stress import machine, variants
+from stress.arguments import Parser, number
+from stress.reports.outputs import check_writable
 
 PATCHES = Path(__file__).parent / "patches"
 LIMIT_S = 60.0  # from the start of its build to the first catch
@@ -294,7 +296,7 @@ def _close(console: Console, trials: Sequence[Trial], seconds: float) -> None:
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m stress mutants", description=__doc__.partition("\n")[0],
+    parser = Parser(prog="python -m stress mutants", description=__doc__.partition("\n")[0],
                                      epilog="Exit status: 0 every mutant was caught by all who were expected to, in time; "
                                             "1 not; 2 bad arguments.")
     known = {mutant.name: mutant for mutant in mutants()}
@@ -302,7 +304,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("mutant", nargs="*", help="default: all; --list names them")
     add("--sample", action="store_true", help=f"the few that are run at each commit: {', '.join(SAMPLE)}")
     add("--everything", action="store_true", help="ask all means, also after two have caught a mutant")
-    add("--jobs", type=int, default=len(machine.usable_cpus()), metavar="N", help="mutants at a time (default: CPUs)")
+    add("--jobs", type=number(1, 64), default=len(machine.usable_cpus()), metavar="N", help="mutants at a time (default: CPUs)")
     add("--json", type=Path, metavar="FILE", help="write all figures")
     add("--list", action="store_true", help="name the mutants, and what each breaks")
     given = parser.parse_args(arguments)
@@ -311,16 +313,10 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     for name in given.mutant:
         if name not in known:
             parser.error(f"no mutant is called {name!r} (--list names them)")
-    if given.jobs < 1:
-        parser.error(f"--jobs must be at least 1, not {given.jobs}")
     if shutil.which("patch") is None:
         parser.error("the program `patch` is not installed")
     if given.json is not None:
-        try:
-            with given.json.open("a"):
-                pass
-        except OSError as error:
-            parser.error(f"{given.json} cannot be written: {error.strerror}")
+        check_writable(parser, given.json)
     if given.list:
         for mutant in known.values():
             print(f"{mutant.name:<30} {mutant.breaks} [{', '.join(mutant.by)}]")

@@ -8,31 +8,41 @@ import secrets
 import shlex
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
 from stress import machine
+from stress.arguments import Parser, even, number, seconds
 from stress.plan import Options
+from stress.reports import outputs
+from stress.reports.outputs import Outputs
 from stress.scenarios import ALL
+from stress.shard import Shard
 
 ENVIRONMENT = ("DEFERPOOL_PORTABLE", "DEFERPOOL_PROCS", "GLIBC_TUNABLES", "LD_PRELOAD", "TSAN_OPTIONS", "ASAN_OPTIONS",
-               "PYTHONMALLOC")  # what the rerun line repeats of it
+               "PYTHONMALLOC", "PYTHON_GIL")  # what the rerun line repeats of it
 
 
 @dataclass(frozen=True)
 class Command:
     options: Options
-    json: Path | None
-    plot: Path | None
+    shard: Shard | None
+    outputs: Outputs
     rerun: str
 
 
-def parse(arguments: Sequence[str]) -> Command:
-    """Ends the process with status 2, and the reason on stderr, when the arguments make no sense."""
-    parser = _parser()
+def parse(arguments: Sequence[str], commands: str = "") -> Command:
+    """Ends the process with status 2, and the reason on stderr, when the arguments make no sense.
+
+    `commands`: what --help says of the other commands.
+    """
+    parser, repeated = _parser(commands)
     given = parser.parse_args(arguments)
+    if given.seed is None:
+        if given.shard is not None:
+            parser.error("--shard needs --seed: all parts of a campaign have the same")
+        given.seed = secrets.randbits(32)
     procs = given.procs
     if procs is None and os.environ.get("DEFERPOOL_PROCS", "").strip():
         procs = int(os.environ["DEFERPOOL_PROCS"])  # a bad one was refused when deferpool was imported
@@ -45,45 +55,46 @@ def parse(arguments: Sequence[str]) -> Command:
     if "sections" in options.modes and options.procs is not None and options.procs < len(machine.usable_cpus()):
         parser.error(f"--procs {options.procs} is fewer than the {len(machine.usable_cpus())} CPUs here: "
                      "that is portable mode (add --mode portable)")
-    for path, endings in ((given.json, (".json",)), (given.plot, (".png", ".svg"))):
-        if path is not None:
-            _check_writable(parser, path, endings)
-    if given.plot is not None and find_spec("matplotlib") is None:
-        parser.error("--plot needs matplotlib, which is not installed here")
-    return Command(options, given.json, given.plot, _rerun_line(arguments, given.seed))
+    return Command(options, given.shard, outputs.chosen(parser, given), _rerun_line(_words(given, repeated)))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser(commands: str) -> tuple[Parser, list[argparse.Action]]:
+    """The parser, and those of its arguments that make a difference to the runs, in the order of the rerun line."""
+    parser = Parser(
         prog="python -m stress",
         description="Real threads against the pool, checked from outside: does the bound hold, is nothing lost?",
-        epilog="`python -m stress bench` compares speeds instead. Exit status: 0 every run held; 1 one did not, or "
-               "Ctrl-C; 2 bad arguments.",
+        epilog=f"{commands}Exit status: 0 every run held; 1 one did not, or Ctrl-C; 2 bad arguments, or a file that "
+               "cannot be written.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("scenario", nargs="*", type=_scenario, help=f"default: all of {', '.join(ALL)}")
-    add("--mode", choices=["both", "sections", "portable"], default="both",
-        help="how threads own their P (default: both)")
-    add("--calls", choices=["auto", "nogil", "python", "both"], default="auto",
-        help="nogil loops, or Python-level calls; auto adds the latter where there is no GIL")
-    add("--threads", type=_number(1, 4096), metavar="N",
-        help="threads of each run (default: by scenario; migrate: pairs)")
-    length = parser.add_mutually_exclusive_group()
-    length.add_argument("--seconds", type=_seconds, metavar="S", help="length of each run")
-    length.add_argument("--ops", type=_number(1, 10**12), metavar="N", help="takes and gives of each run, together")
-    add("--seed", type=_number(0, 2**64 - 1), default=secrets.randbits(32), metavar="N",
-        help="of every random choice (default: a new one, printed)")
-    add("--procs", type=_number(1, 1024), metavar="N", help="number of Ps (default: by mode)")
-    add("--cap", type=_even, default=32, metavar="N", help="most items in a local cache: even, from 2 (default: 32)")
-    limit = parser.add_mutually_exclusive_group()
-    limit.add_argument("--limit", type=_number(0, 2**62), metavar="N",
-                       help="most items in the central pool (default: by scenario, at least 1,024 a class)")
-    limit.add_argument("--no-limit", action="store_true", help="a central pool without a limit, as in Go")
-    add("--fail", type=_number(2, 10**9), default=0, metavar="N", help="the allocator fails once in N calls, at random")
-    add("--no-checks", action="store_true", help="do not write, check and own every record")
-    add("--json", type=Path, metavar="FILE", help="write all figures")
-    add("--plot", type=Path, metavar="FILE", help="draw cached items over time: .png or .svg")
-    return parser
+    length, limit = parser.add_mutually_exclusive_group(), parser.add_mutually_exclusive_group()
+    repeated = [
+        add("scenario", nargs="*", type=_scenario, help=f"default: all of {', '.join(ALL)}"),
+        add("--mode", choices=["both", "sections", "portable"], default="both",
+            help="how threads own their P (default: both)"),
+        add("--calls", choices=["auto", "nogil", "python", "both"], default="auto",
+            help="nogil loops, or Python-level calls; auto adds the latter where there is no GIL"),
+        add("--threads", type=number(1, 4096), metavar="N",
+            help="threads of each run (default: by scenario; migrate: pairs)"),
+        length.add_argument("--seconds", type=seconds, metavar="S", help="length of each run"),
+        length.add_argument("--ops", type=number(1, 10**12), metavar="N", help="takes and gives of each run, together"),
+        add("--procs", type=number(1, 1024), metavar="N", help="number of Ps (default: by mode)"),
+        add("--cap", type=even, default=32, metavar="N",
+            help="most items in a local cache: even, from 2 (default: 32)"),
+        limit.add_argument("--limit", type=number(0, 2**62), metavar="N",
+                           help="most items in the central pool (default: by scenario, at least 1,024 a class)"),
+        limit.add_argument("--no-limit", action="store_true", help="a central pool without a limit, as in Go"),
+        add("--fail", type=number(2, 10**9), default=0, metavar="N",
+            help="the allocator fails once in N calls, at random"),
+        add("--no-checks", action="store_true", help="do not write, check and own every record"),
+        add("--seed", type=number(0, 2**64 - 1), metavar="N",
+            help="of every random choice (default: a new one, printed)"),
+        add("--shard", type=_shard, metavar="I/N",
+            help="only part I of N of the runs; `merge` joins the JSON reports of all parts"),
+    ]
+    outputs.add(parser)
+    return parser, repeated
 
 
 # ---- kinds of arguments: each says what was wrong -----------------------------------------------------
@@ -94,36 +105,14 @@ def _scenario(text: str) -> str:
     return text
 
 
-def _number(low: int, high: int) -> Callable[[str], int]:
-    def number(text: str) -> int:
-        try:
-            value = int(text.replace("_", "").replace(",", ""))
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
-        if not low <= value <= high:
-            raise argparse.ArgumentTypeError(f"{value} is not from {low} to {high}")
-        return value
-    return number
-
-
-def _even(text: str) -> int:
-    value = _number(2, 32766)(text)
-    if value % 2:
-        raise argparse.ArgumentTypeError(f"{value} is odd: half of it must move at once")
-    return value
-
-
-def _seconds(text: str) -> float:
+def _shard(text: str) -> Shard:
     try:
-        value = float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds") from None
-    if not 0 < value <= 1e6:
-        raise argparse.ArgumentTypeError(f"{text} seconds is not more than 0 and at most 1,000,000")
-    return value
+        return Shard.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def _modes(parser: argparse.ArgumentParser, mode: str) -> tuple[str, ...]:
+def _modes(parser: Parser, mode: str) -> tuple[str, ...]:
     if mode == "sections" and not machine.has_sections():
         parser.error("--mode sections: this machine has no restartable sections (Linux on x86-64 with rseq has)")
     if mode == "both":
@@ -137,32 +126,34 @@ def _calls(calls: str) -> tuple[str, ...]:
     return ("nogil", "python") if calls == "both" else (calls,)
 
 
-def _check_writable(parser: argparse.ArgumentParser, path: Path, endings: tuple[str, ...]) -> None:
-    if path.suffix.lower() not in endings:
-        parser.error(f"{path}: must end in {' or '.join(endings)}")
-    existed = path.exists()
-    try:
-        with path.open("a"):
-            pass
-    except OSError as error:
-        parser.error(f"{path} cannot be written: {error.strerror}")
-    if not existed:
-        path.unlink()
+# ---- the line that runs it again ----------------------------------------------------------------------
+
+def _words(given: argparse.Namespace, repeated: Sequence[argparse.Action]) -> Iterator[str]:
+    """The arguments that are not at their defaults. Files are left out: running it again overwrites no report."""
+    for action in repeated:
+        value = getattr(given, action.dest)
+        if not action.option_strings:
+            yield from dict.fromkeys(value)
+        elif value is True:
+            yield action.option_strings[0]
+        elif value != action.default:
+            yield from (action.option_strings[0], str(value).removesuffix(".0"))
 
 
-def _rerun_line(arguments: Sequence[str], seed: int) -> str:
+def _rerun_line(arguments: Iterator[str]) -> str:
     """With all that makes a difference: where the modules are, what the environment says, and the seed."""
     here, home = Path.cwd(), Path(__file__).resolve().parent.parent
     python = Path(sys.executable)
     if python.is_relative_to(here):
         python = python.relative_to(here)
-    words = [f"{name}={os.environ[name]}" for name in ENVIRONMENT if name in os.environ]
+    setting = [f"{name}={shlex.quote(os.environ[name])}" for name in ENVIRONMENT if name in os.environ]
+    words = []
     if len(machine.usable_cpus()) < (os.cpu_count() or 1) and shutil.which("taskset"):
         words += ["taskset", "-c", ",".join(map(str, machine.usable_cpus()))]
     if "LD_PRELOAD" in os.environ:
         words += ["setarch", platform.machine(), "-R"]
-    words += [str(python), "-m", "stress", *arguments]
-    if not any(word == "--seed" or word.startswith("--seed=") for word in arguments):
-        words += ["--seed", str(seed)]
-    line = shlex.join(words)
+    words += [str(python)]
+    if "gil" in sys._xoptions:
+        words += ["-X", f"gil={sys._xoptions['gil']}"]
+    line = " ".join([*setting, shlex.join([*words, "-m", "stress", *arguments])])
     return line if here == home else f"cd {shlex.quote(str(home))} && {line}"

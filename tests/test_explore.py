@@ -112,7 +112,7 @@ def test_a_schedule_is_replayed_and_drawn() -> None:
     ("arguments", "reason"),
     [
         (["nonsense"], "no world is called 'nonsense'"),
-        (["--bound", "-1"], "-1 is less than 0"),
+        (["--bound", "-1"], "-1 is not from 0 to 100"),
         (["--bound", "many"], "'many' is not a whole number"),
         (["--schedule", "nonsense:A1"], "no world is called 'nonsense'"),
         (["--schedule", "A1"], "has no colon"),
