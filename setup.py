@@ -13,7 +13,7 @@ from setuptools import Extension, setup
 
 LIBRARY = ["_central", "_pool", "_sched", "records"]
 ENGINE = {"_pool", "_sched"}  # the two that hold thread-local storage and ask the kernel
-STRESS = ["_load", "_baselines", "_interrupts", "_bench"]
+STRESS = ["_ledger", "_load", "_baselines", "_interrupts", "_bench"]
 VARIANTS = {
     "": ["-O3"],
     "tsan": ["-O1", "-g", "-fsanitize=thread"],

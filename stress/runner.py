@@ -9,7 +9,8 @@ from collections.abc import Callable
 import deferpool
 from stress import machine
 from stress._baselines import PerP, PerThread
-from stress._load import Ledger, Load
+from stress._ledger import Ledger
+from stress._load import Load
 from stress.plan import DEFERPOOL, PER_P, SAMPLES, Plan, Result
 
 SAMPLE_EVERY_US = 150

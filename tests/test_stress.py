@@ -18,7 +18,8 @@ from helpers import ROOT
 
 import deferpool
 from stress import machine
-from stress._load import Ledger, Load
+from stress._ledger import Ledger
+from stress._load import Load
 from stress.checks import judge
 from stress.plan import PER_P, PER_THREAD, Options, Plan, Result
 from stress.runner import run
