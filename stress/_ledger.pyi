@@ -1,6 +1,4 @@
-from typing import Literal
-
-Site = Literal["record", "batch", "caches"]
+from stress.plan import Site
 
 class Ledger:
     def capsule(self) -> object: ...

@@ -979,7 +979,7 @@ cdef class Load:
         cdef Evidence* e
         texts = []
         for kind, check in enumerate(CHECKS):
-            for i in range(min(<int>self.violations[kind], <int>FEW)):
+            for i in range(min(int(self.violations[kind]), FEW)):
                 e = &self.evidence[kind * FEW + i]
                 texts.append((e.seconds, f"{check}: {describe(kind, e)} (after {e.seconds:.3f} s){story(e, us_a_tick)}"))
         return [text for _, text in sorted(texts)]

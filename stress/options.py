@@ -15,7 +15,7 @@ from pathlib import Path
 
 from stress import machine
 from stress.plan import Options
-from stress.scenarios import ALL
+from stress.scenarios import ALL, DEFAULT
 
 ENVIRONMENT = ("DEFERPOOL_PORTABLE", "DEFERPOOL_PROCS", "GLIBC_TUNABLES", "LD_PRELOAD", "TSAN_OPTIONS", "ASAN_OPTIONS",
                "PYTHONMALLOC")  # what the rerun line repeats of it
@@ -37,7 +37,7 @@ def parse(arguments: Sequence[str]) -> Command:
     if procs is None and os.environ.get("DEFERPOOL_PROCS", "").strip():
         procs = int(os.environ["DEFERPOOL_PROCS"])  # a bad one was refused when deferpool was imported
     options = Options(
-        scenarios=tuple(dict.fromkeys(given.scenario)) or tuple(ALL),
+        scenarios=tuple(dict.fromkeys(given.scenario)) or DEFAULT,
         modes=_modes(parser, given.mode), calls=_calls(given.calls),
         threads=given.threads, seconds=given.seconds, ops=given.ops, seed=given.seed, procs=procs, cap=given.cap,
         limit=given.limit, no_limit=given.no_limit, fail=given.fail, checks=not given.no_checks,
@@ -61,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
                "Ctrl-C; 2 bad arguments.",
     )
     add = parser.add_argument
-    add("scenario", nargs="*", type=_scenario, help=f"default: all of {', '.join(ALL)}")
+    add("scenario", nargs="*", type=_scenario, help=f"of {', '.join(ALL)}; default: all but soak")
     add("--mode", choices=["both", "sections", "portable"], default="both",
         help="how threads own their P (default: both)")
     add("--calls", choices=["auto", "nogil", "python", "both"], default="auto",
