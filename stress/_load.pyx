@@ -203,7 +203,8 @@ cdef story(Evidence* e, double us_a_tick):
 cdef class Load:
     """Threads, tracks and samples of one run against one design.
 
-    `pool` is a RecordPool or a Baseline, made over `ledger`. Each public run_* method is the body of one thread:
+    `design` is a RecordPool or a Baseline, made over `ledger`; what the sampler holds a pool to is what it is told
+    here, and else what the pool says of itself. Each public run_* method is the body of one thread:
     it leaves the GIL at once and takes it again at its end. Thread number `threads` is that of a forked child.
     """
     cdef RecordPool pool
@@ -220,6 +221,7 @@ cdef class Load:
     cdef uint64_t seed
     cdef uint64_t bound
     cdef bint bounded
+    cdef uint32_t cap
     cdef uint64_t limit                 # of the central pool; 2**64 - 1 for none
     cdef uint64_t slack                 # items that threads in the middle of a transfer may have in hand
     cdef size_t largest                 # bytes of the last class
@@ -236,7 +238,7 @@ cdef class Load:
     cdef Evidence evidence[KINDS * FEW]
 
     def __cinit__(self, design not None, Ledger ledger not None, uint32_t threads, seed, bint checks=True,
-                  bound=None):
+                  bound=None, cap=None, limit=None):
         if not 1 <= threads <= MAX_THREADS:
             raise ValueError(f"threads must be from 1 to {MAX_THREADS}, not {threads}")
         if isinstance(design, RecordPool):
@@ -245,7 +247,8 @@ cdef class Load:
                 bound = self.pool.bound
             self.bounded = bound is not None
             self.bound = bound or 0
-            self.limit = self.pool.pool.central.limit
+            self.cap = self.pool.cap if cap is None else cap
+            self.limit = self.pool.pool.central.limit if limit is None else limit
             self.slack = threads * <uint64_t>max(1, self.pool.pool.front.cap // 2)
             self.largest = self.pool.sizes[-1]
             self.procs = self.pool.sched.procs
@@ -867,8 +870,8 @@ cdef class Load:
         if self.design.take == NULL:
             self.survey(&seen)
             cached = seen.local + seen.central
-            if seen.fullest > self.pool.pool.front.cap:
-                self.broken(LOCAL_BOUND, NULL, seen.fullest, self.pool.pool.front.cap, seen.p, seen.cls)
+            if seen.fullest > self.cap:
+                self.broken(LOCAL_BOUND, NULL, seen.fullest, self.cap, seen.p, seen.cls)
             if self.bounded and cached > self.bound:
                 self.broken(TOTAL_BOUND, NULL, seen.local, seen.central, self.bound, 0)
             if seen.central > self.limit:
@@ -975,7 +978,7 @@ cdef class Load:
 
     def first_evidence(self):
         """The first violations of each kind, each as "check: what was seen", and the last events of the record."""
-        cdef double us_a_tick = 1e6 * (seconds_now() - self.began) / max(1, ticks() - self.began_ticks)
+        cdef double us_a_tick = 1e6 * (seconds_now() - self.began) / max(1, <int64_t>(ticks() - self.began_ticks))
         cdef Evidence* e
         texts = []
         for kind, check in enumerate(CHECKS):

@@ -29,5 +29,5 @@ def give(load: Load, pool: deferpool.RecordPool, thread: int, record: deferpool.
 
 
 def _abandon(record: deferpool.Record) -> None:
-    """A record that somebody else has must not be freed here, by its handle's end either: the process would end unheard."""
+    """Somebody else has the record: freed here, by its handle's end too, it would end the process unheard."""
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(record))

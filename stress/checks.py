@@ -63,7 +63,8 @@ def _verdict(each: Check, result: Result) -> Verdict:
 
 # ---- the invariants ---------------------------------------------------------------------------------------
 
-@check("local-bound", "A local cache never holds fewer than 0 or more than cap items: it is there to spare visits to the "
+@check("local-bound",
+       "A local cache never holds fewer than 0 or more than cap items: it is there to spare visits to the "
        "central pool, and must not grow with what passes through its P.")
 def local_bound(result: Result) -> Iterator[str]:
     cap = result.plan.options.cap
@@ -73,7 +74,8 @@ def local_bound(result: Result) -> Iterator[str]:
                 yield f"at rest the local cache of P {p}, class {cls}, holds {n} items, its cap is {cap}"
 
 
-@check("total-bound", "Cached items, local and central together, never exceed procs * classes * cap + limit, whatever the "
+@check("total-bound",
+       "Cached items, local and central together, never exceed procs * classes * cap + limit, whatever the "
        "number of threads: that is what the pool promises to keep of a program's memory.")
 def total_bound(result: Result) -> Iterator[str]:
     """At rest as well, where nothing is in transfer any more: by the books and by stats()."""
@@ -91,8 +93,9 @@ def total_bound(result: Result) -> Iterator[str]:
         yield f"{parts}, and the limit of the central pool is {limit:,}"
 
 
-@check("reuse", "A new item is made only when the local cache and the central pool are empty: created never exceeds live + "
-       "bound + one batch a thread. A pool that dropped everything would keep every bound.")
+@check("reuse",
+       "A new item is made only when the local cache and the central pool are empty: created never exceeds "
+       "live + bound + one batch a thread.")
 def reuse(result: Result) -> Iterator[str]:
     plan, books = result.plan, result.books
     if plan.options.fail or plan.refuses:
@@ -102,21 +105,24 @@ def reuse(result: Result) -> Iterator[str]:
     if result.bound is None or plan.limit is None:
         raise NotChecked("the central pool has no limit")
     if plan.most_live >= plan.limit:
-        raise NotChecked(f"{plan.most_live:,} records may be live, and the limit is {plan.limit:,}: some must be dropped")
+        raise NotChecked(f"{plan.most_live:,} records may be live, and the limit of {plan.limit:,} sends some away")
     most = plan.most_live + result.bound + books["slack"]
     if books["created"] - books["past"] > most:
         yield f"{books['created'] - books['past']:,} records were made where {most:,} are enough"
 
 
-@check("one-owner", "An item is with one caller, or cached in one place, or gone: never two of these. Each take and give "
-       "compares and swaps the owner word, and finds the record as its owner wrote it.", OF_THE_POOL, OF_A_BASELINE)
+@check("one-owner",
+       "An item is with one caller, or cached in one place, or gone: never two of these. Each take and "
+       "give compares and swaps the owner word, and finds the record as its owner wrote it.",
+       OF_THE_POOL, OF_A_BASELINE)
 def one_owner(result: Result) -> Iterator[str]:
     _only_with_checks(result)
     return iter(())
 
 
-@check("conservation", "At rest created = live + cached + destroyed, stats() says of each what the harness counted, and all "
-       "that was allocated goes back in the end: nothing is lost, nothing is counted twice.")
+@check("conservation",
+       "At rest created = live + cached + destroyed, stats() says of each what the harness counted, and "
+       "all that was allocated goes back in the end: nothing is lost, nothing is counted twice.")
 def conservation(result: Result) -> Iterator[str]:
     books, stats = result.books, result.stats
     live = books["takes"] - books["gives"]
@@ -132,15 +138,17 @@ def conservation(result: Result) -> Iterator[str]:
             yield f"{n:,} allocations never came back to the allocator: {what}"
 
 
-@check("no-pin", "A record that is handed out is all zero: one that still held a pointer to another would keep that one, or "
-       "a whole list, alive. Each take looks at the whole record before it is written.")
+@check("no-pin",
+       "A record that is handed out is all zero: one that still held a pointer to another would keep that "
+       "one, or a whole list, alive. Each take looks at the whole record before it is written.")
 def no_pin(result: Result) -> Iterator[str]:
     _only_with_checks(result)
     return iter(())
 
 
-@check("clear", "clearpools() empties the central pools and leaves the local caches, which are bounded anyway; a pool's own "
-       "clear() reaches both. Looked at with the threads gone and items in both places.")
+@check("clear",
+       "clearpools() empties the central pools and leaves the local caches, which are bounded anyway; a "
+       "pool's own clear() reaches both. Looked at with the threads gone and items in both places.")
 def clear(result: Result) -> Iterator[str]:
     cleared = result.cleared
     if cleared is None:
@@ -161,15 +169,18 @@ def clear(result: Result) -> Iterator[str]:
         yield f"after the pool's clear() {cleared.left:,} items are cached"
 
 
-@check("resize", "After procresize(n) the Ps from n up hold nothing: nobody would ever come for it. Looked at after each call, "
-       "and at the end of every run after procresize(1).")
+@check("resize",
+       "After procresize(n) the Ps from n up hold nothing: nobody would ever come for it. Looked at after "
+       "each call, and at the end of every run after procresize(1).")
 def resize(result: Result) -> Iterator[str]:
     for p, cls, n in result.beyond:
         yield f"procresize(1) has returned, and P {p} holds {n} items of class {cls}"
 
 
-@check("failure", "An allocation that fails gives MemoryError to its caller (NULL without the GIL), to nobody else, and "
-       "nothing is lost: each refused call is one failed take, procresize or making of a pool; one for a batch is none.")
+@check("failure",
+       "An allocation that fails gives MemoryError to its caller (NULL without the GIL), to nobody else, "
+       "and nothing is lost: each refused call is one failed take, procresize or making of a pool; one for "
+       "a batch is none.")
 def failure(result: Result) -> Iterator[str]:
     books = result.books
     for what, failed, refused in (("takes", books["failed"], books["refused_record"]),
@@ -179,16 +190,19 @@ def failure(result: Result) -> Iterator[str]:
             yield f"{failed:,} {what} failed, and the allocator refused {refused:,} calls for them"
 
 
-@check("fork", "A child process can use every pool at once, whatever other threads were doing at the fork: each child takes "
-       "all that is cached and more, and finds no record that is live with the parent's threads.")
+@check("fork",
+       "A child process can use every pool at once, whatever other threads were doing at the fork: each "
+       "child takes all that is cached and more, and finds no record that is live with the parent's "
+       "threads.")
 def fork(result: Result) -> Iterator[str]:
     if not result.books["forks"]:
         raise NotChecked("no child was forked")
     return iter(())
 
 
-@check("thread-exit", "Caches belong to Ps and not to threads: once the threads have ended, and procresize(1) and clearpools() "
-       "were called, nothing is cached but what one P may hold.")
+@check("thread-exit",
+       "Caches belong to Ps and not to threads: once the threads have ended, and procresize(1) and "
+       "clearpools() were called, nothing is cached but what one P may hold.")
 def thread_exit(result: Result) -> Iterator[str]:
     share = len(result.plan.sizes) * result.plan.options.cap
     if result.one_p > share:
@@ -197,32 +211,39 @@ def thread_exit(result: Result) -> Iterator[str]:
 
 # ---- the rig's own: what makes the others mean something ----------------------------------------------------
 
-@check("mode", "A run that was meant for restartable sections is in them from the start, and one for portable mode in that: "
-       "falling back must fail, or half of the engine would never be tested.")
+@check("mode",
+       "A run that was meant for restartable sections is in them from the start, and one for portable mode "
+       "in that: falling back must fail, or half of the engine would never be tested.")
 def mode(result: Result) -> Iterator[str]:
     if result.mode_at_start != result.plan.mode:
         why = "and this machine has them" if machine.has_sections() else "which this machine does not have"
         yield f"the run was meant for {result.plan.mode}, {why}, but the engine is in {result.mode_at_start} mode"
 
 
-@check("alive", "Every thread ends by itself: one that died of an exception has not done its work.", OF_THE_POOL,
-       OF_A_BASELINE)
+@check("alive",
+       "Every thread ends by itself: one that died of an exception has not done its work.",
+       OF_THE_POOL, OF_A_BASELINE)
 def alive(result: Result) -> Iterator[str]:
     return iter(())
 
 
-@check("sampled", f"The caches were looked at {SAMPLES:,} times at least, fewer only in a short run of a given number of "
-       "operations: what nobody looks at holds.", OF_THE_POOL, OF_A_BASELINE)
+@check("sampled",
+       f"The caches were looked at {SAMPLES:,} times at least, fewer only in a short run of a given number "
+       "of operations: what nobody looks at holds.",
+       OF_THE_POOL, OF_A_BASELINE)
 def sampled(result: Result) -> Iterator[str]:
     if result.interrupted:
         raise NotChecked("the run was cut short")
     short = result.plan.options.ops is not None
+    if short and result.seconds < 1:
+        raise NotChecked(f"{result.seconds:.1f} s are too short for the sampler to have its turns")
     wanted = int(SAMPLES * min(1.0, result.seconds / 4)) if short else SAMPLES
     if result.books["samples"] < wanted:
         yield f"only {result.books['samples']} samples, not {wanted}, in {result.seconds:.1f} s"
 
 
-@check("restarts", "Sections that were meant to be interrupted were: otherwise the run shows nothing.")
+@check("restarts",
+       "Sections that were meant to be interrupted were: otherwise the run shows nothing.")
 def restarts(result: Result) -> Iterator[str]:
     if result.plan.scenario != "interrupt" or result.plan.mode != "sections":
         raise NotChecked("nobody interrupts sections on purpose here")
@@ -233,8 +254,9 @@ def restarts(result: Result) -> Iterator[str]:
         yield f"only {result.restarts} sections were restarted in {result.seconds:.1f} s"
 
 
-@check("refusals", "A run that starves the allocator was refused at every site, a record, a batch, the caches of a P and a new "
-       "pool: otherwise it shows nothing.")
+@check("refusals",
+       "A run that starves the allocator was refused at every site, a record, a batch, the caches of a P "
+       "and a new pool: otherwise it shows nothing.")
 def refusals(result: Result) -> Iterator[str]:
     if result.plan.scenario != "starve":
         raise NotChecked("nobody refuses at every site on purpose here")
@@ -245,8 +267,9 @@ def refusals(result: Result) -> Iterator[str]:
             yield f"no call was refused at the site {site}"
 
 
-@check("flat-memory", "Resident memory, last quarter of the run, is at most 1 MiB above the second quarter: what the pool keeps "
-       "does not grow with the work done.")
+@check("flat-memory",
+       "Resident memory, last quarter of the run, is at most 1 MiB above the second quarter: what the pool "
+       "keeps does not grow with the work done.")
 def flat_memory(result: Result) -> Iterator[str]:
     quarter = len(result.resident) // 4
     if not result.resident:
@@ -260,8 +283,10 @@ def flat_memory(result: Result) -> Iterator[str]:
         yield f"resident memory grew from {second / MIB:.1f} to {last / MIB:.1f} MiB"
 
 
-@check("growth", "An unbounded list grows in proportion to the records moved one way: a rig that does not show it would not "
-       "show a pool that grows either.", OF_A_BASELINE)
+@check("growth",
+       "An unbounded list grows in proportion to the records moved one way: a rig that does not show it "
+       "would not show a pool that grows either.",
+       OF_A_BASELINE)
 def growth(result: Result) -> Iterator[str]:
     if result.plan.options.fail:
         raise NotChecked("allocations fail on purpose")

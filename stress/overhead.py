@@ -33,7 +33,7 @@ def main(arguments: Sequence[str]) -> int:
     """Returns 0 when the median is LEAST or more in every mode, else 1."""
     parser = argparse.ArgumentParser(prog="python -m stress overhead", description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=9, metavar="N", help="interleaved rounds (default: 9)")
-    parser.add_argument("--ops", type=int, default=OPS, metavar="N", help="takes and gives a round, all threads together")
+    parser.add_argument("--ops", type=int, default=OPS, metavar="N", help="takes and gives a round, all threads")
     parser.add_argument("--threads", type=int, default=4, metavar="N", help="default: 4")
     given = parser.parse_args(arguments)
     if min(given.rounds, given.ops, given.threads) < 1:
@@ -47,8 +47,8 @@ def main(arguments: Sequence[str]) -> int:
         with_checks, without, kept = measured(mode, given.rounds, given.ops, given.threads)
         low, middle, high = quartiles(kept)
         held = held and middle >= LEAST
-        table.add_row(mode, f"{statistics.median(with_checks):.1f}", f"{statistics.median(without):.1f}", f"{middle:.2f}",
-                      f"{low:.2f} - {high:.2f}", "held" if middle >= LEAST else f"below {LEAST}")
+        table.add_row(mode, f"{statistics.median(with_checks):.1f}", f"{statistics.median(without):.1f}",
+                      f"{middle:.2f}", f"{low:.2f} - {high:.2f}", "held" if middle >= LEAST else f"below {LEAST}")
     console = Console()
     console.print(table)
     for name, text in machine.describe().items():
@@ -60,7 +60,8 @@ def measured(mode: str, rounds: int, ops: int, threads: int) -> tuple[list[float
     """For each round: CPU nanoseconds an operation with checks and without, and the ratio of the speeds."""
     with_checks, without = [], []
     for number in range(rounds):
-        both = {checks: timed(mode, checks, ops, threads, number) for checks in ((True, False), (False, True))[number % 2]}
+        order = (True, False) if number % 2 else (False, True)
+        both = {checks: timed(mode, checks, ops, threads, number) for checks in order}
         with_checks.append(both[True])
         without.append(both[False])
     return with_checks, without, [bare / full for bare, full in zip(without, with_checks, strict=True)]

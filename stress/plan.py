@@ -122,7 +122,7 @@ class Result:
     evidence: list[str] = field(default_factory=list)  # "check: what was seen", while the run was on
     violated: dict[str, int] = field(default_factory=dict)  # by check: how often the threads and the sampler saw it
     cleared: Cleared | None = None
-    beyond: list[tuple[int, int, int]] = field(default_factory=list)  # P, class, items on removed Ps after procresize(1)
+    beyond: list[tuple[int, int, int]] = field(default_factory=list)  # P, class, items after procresize(1)
     one_p: int = 0  # cached at the end, after procresize(1) and clearpools()
     left: dict[str, int] = field(default_factory=dict)  # what the allocator missed once all was given back
     resident: list[int] = field(default_factory=list)  # bytes, now and then; where the scenario looks

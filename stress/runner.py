@@ -196,7 +196,7 @@ def run(plan: Plan, tick: Tick, interruption: Interruption | None = None) -> Res
     else:
         design = (PerP if plan.design == PER_P else PerThread)(ledger)
     result.bound = bound
-    load = Load(design, ledger, plan.threads, options.seed, options.checks, bound)
+    load = Load(design, ledger, plan.threads, options.seed, options.checks, bound, options.cap, plan.limit)
     interruption.watch(load)
     running = Running(plan, load, pool, ledger, tick)
     ledger.failing(options.fail, options.seed)

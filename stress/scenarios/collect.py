@@ -39,4 +39,5 @@ def during(running: Running) -> None:
 
     running.disturb(step, STEPS, SECONDS)
     clearpools, clears, collections = counts
-    running.notes.append(f"{clearpools:,} times clearpools(), {clears:,} times clear(), {collections:,} full collections")
+    running.notes.append(f"{clearpools:,} times clearpools(), {clears:,} times clear(), "
+                         f"{collections:,} full collections")

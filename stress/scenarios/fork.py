@@ -14,7 +14,7 @@ from stress.scenarios import churn
 THREADS = 8
 WORKING_SET = 32
 FORKS = 200
-SECONDS = 12.0  # for that many, at most: a fork of a free-threaded interpreter takes a tenth of one
+SECONDS = 30.0  # for that many, at most: a fork of a free-threaded interpreter takes a tenth of one
 
 
 def plans(options: Options) -> list[Plan]:

@@ -102,7 +102,8 @@ class Mixture:
 
     def fail(self) -> None:
         self.failing = not self.failing
-        self.running.ledger.failing((self.running.plan.options.fail or ONE_IN) if self.failing else 0, self.rng.getrandbits(32))
+        one_in = self.running.plan.options.fail or ONE_IN
+        self.running.ledger.failing(one_in if self.failing else 0, self.rng.getrandbits(32))
 
     def end(self) -> None:
         """A run of a given number of operations ends with the last of them."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import time
+from typing import Literal
 
 import deferpool
 from stress._ledger import Ledger
@@ -49,7 +50,8 @@ def body_for(ops: int) -> churn.Body:
 def during(running: Running) -> None:
     seed = running.plan.options.seed
     rng = random.Random(seed)
-    single = [(site, nth) for nth in range(1, CALLS + 1) for site in ("record", "batch", "caches", "pool")]
+    sites: tuple[Site | Literal["pool"], ...] = ("record", "batch", "caches", "pool")
+    single = [(site, nth) for nth in range(1, CALLS + 1) for site in sites]
 
     def step() -> None:
         if single:
@@ -58,7 +60,7 @@ def during(running: Running) -> None:
                 _refuse_a_new_pool(running)
             elif site == "caches":
                 _refuse_caches(running, nth)
-            elif site == "record" or site == "batch":
+            else:
                 _refuse(running, site, nth)
             if not single:
                 running.ledger.failing(running.plan.options.fail or ONE_IN, seed)
@@ -75,7 +77,7 @@ def during(running: Running) -> None:
 
 
 def _refuse(running: Running, site: Site, nth: int) -> None:
-    """One call of the threads', the nth after everything cached was dropped: they must ask for records and batches anew."""
+    """One call of the threads', the nth after all that was cached is dropped: they must ask for all of it anew."""
     before = running.ledger.refused_at(site)
     running.ledger.refuse(site, nth)
     running.pool.clear()
@@ -107,5 +109,5 @@ def _refuse_a_new_pool(running: Running) -> None:
             del pool
         running.counts["refused_pool"] += ledger.refused
         if ledger.created != ledger.destroyed or ledger.meta_outstanding:
-            running.saw("failure", f"a new pool that was refused its memory at call {nth} kept {ledger.meta_outstanding} "
-                                   f"allocations and {ledger.created - ledger.destroyed} records")
+            running.saw("failure", f"a new pool that was refused its memory at call {nth} kept "
+                                   f"{ledger.meta_outstanding + ledger.created - ledger.destroyed} allocations")

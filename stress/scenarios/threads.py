@@ -28,13 +28,13 @@ def plans(options: Options) -> list[Plan]:
     ]
 
 
-def body(load: Load, pool: deferpool.RecordPool, thread: int) -> None:
-    load.run_churn(thread, WORKING_SET, OPS, leaves=True)
-
-
 def during(running: Running) -> None:
-    threads = running.plan.threads
+    threads, ops = running.plan.threads, running.plan.options.ops
+    each = OPS if ops is None else max(1, min(OPS, ops // (4 * threads)))
     left = 0
+
+    def body(load: Load, pool: deferpool.RecordPool, thread: int) -> None:
+        load.run_churn(thread, WORKING_SET, each, leaves=True)
 
     def step() -> None:
         nonlocal left
@@ -46,8 +46,7 @@ def during(running: Running) -> None:
         gc.collect()
         running.resident.append(machine.resident_bytes())
 
-    ops = running.plan.options.ops
-    done = running.disturb(step, ROUNDS if ops is None else -(-ops // (threads * OPS)))
+    done = running.disturb(step, ROUNDS if ops is None else -(-ops // (threads * each)))
     mib = [f"{running.resident[done * part // 4 - 1] / 2**20:.1f}" for part in (1, 2, 3, 4)] if done >= 4 else []
-    running.notes.append(f"{done:,} rounds of {threads:,} threads, {left:,} records given back by other threads than took "
-                         f"them; MiB resident after each quarter: {', '.join(mib)}")
+    running.notes.append(f"{done:,} rounds of {threads:,} threads, {left:,} records given back by other threads than "
+                         f"took them; MiB resident after each quarter: {', '.join(mib)}")
