@@ -48,12 +48,13 @@ cdef inline uint64_t mix(uint64_t x) noexcept nogil:
 
 cdef bint refuses(Counts* counts, int site) noexcept nogil:
     cdef Site* asked = &counts.sites[site]
-    cdef uint64_t call, one_in
+    cdef uint64_t call, one_in, random
     if not load32(&counts.armed):
         return False
     call = add64(&asked.calls, 1) + 1
     one_in = load64(&counts.one_in)
-    if call == load64(&asked.at) or (one_in and mix(load64(&counts.seed) + <uint64_t>SITES * call + site) % one_in == 0):
+    random = mix(load64(&counts.seed) + <uint64_t>SITES * call + site)
+    if call == load64(&asked.at) or (one_in and random % one_in == 0):
         add64(&asked.refused, 1)
         return True
     return False

@@ -271,7 +271,8 @@ cdef class Load:
         if self.tracks == NULL or self.events == NULL or self.hands == NULL or self.kept_samples == NULL or \
                 self.rings == NULL:
             raise MemoryError("no memory for the harness")
-        memset(self.kept_samples, 0, MAX_SAMPLES * sizeof(Sample))    # resident from the start: memory is measured later
+        # resident from the start: memory is measured later
+        memset(self.kept_samples, 0, MAX_SAMPLES * sizeof(Sample))
         for thread in range(threads + 1):
             self.tracks[thread].random = mix(self.seed ^ mix(thread)) | 1
         self.begin()
@@ -333,7 +334,7 @@ cdef class Load:
     cdef inline Event* ring(self, uint32_t thread) noexcept nogil:
         return self.events + thread * <size_t>EVENTS
 
-    cdef inline void write_down(self, uint32_t thread, uint64_t* record, size_t size, uint64_t given) noexcept nogil:
+    cdef inline void write_down(self, uint32_t thread, uint64_t* record, size_t size, bint given) noexcept nogil:
         """An event into the thread's ring. A record's address has four bits to spare below, and twelve above."""
         cdef Track* me = &self.tracks[thread]
         cdef uint64_t written = me.events
@@ -694,7 +695,7 @@ cdef class Load:
                 self.receive(thread)
 
     def fill_up(self, uint32_t each):
-        """So many records of each class taken at once and given back, outside all books: for a look at a pool at rest."""
+        """So many records of each class taken at once and given back, outside all books: for looks at a pool at rest."""
         cdef uint32_t i, n = 0
         cdef size_t size
         cdef void** held = <void**>calloc(each, sizeof(void*))
@@ -712,8 +713,8 @@ cdef class Load:
         """The engine's four primitives themselves: pop and push `singles` times each, popn and pushn `batches` times.
 
         The thread has some records in hand, taken as usual before and given back after. Whatever a primitive hands
-        over must have been nobody's. What it tries next follows from what the last primitive answered: nothing is drawn.
-        Returns how often each primitive succeeded.
+        over must have been nobody's. What it tries next follows from what the last primitive answered: nothing is
+        drawn. Returns how often each primitive succeeded.
         """
         cdef void* hand[HAND]
         cdef uint32_t held = 0, half = self.pool.pool.front.cap // 2, i
@@ -792,9 +793,9 @@ cdef class Load:
         return pops, pushes, popns, pushns
 
     def exercise(self, uint64_t takes):
-        """For a forked child, alone in its process: takes all that is cached and `takes` records more, holds them at once
-        and gives them back. A record that is also live with a thread of the parent, or that comes twice, is evidence;
-        so is a sum of stats() that is not right. True when there is none."""
+        """For a forked child, alone in its process: takes as many records as are cached and `takes` more, holds them at
+        once and gives them back. A record that is also live with a thread of the parent, or that comes twice, is
+        evidence; so is a sum of stats() that is not right. True when there is none."""
         cdef uint64_t n = self.pool.stats()["cached"] + takes, i, violations = self.seen()
         cdef uint64_t** held = <uint64_t**>calloc(n, sizeof(uint64_t*))
         cdef bint complete = True
@@ -853,7 +854,7 @@ cdef class Load:
         seen.central = load64(&pool.central.held)
 
     def beyond(self, uint32_t procs):
-        """[(P, class, items)] of the Ps from `procs` up that hold anything: none may, once procresize(procs) is over."""
+        """[(P, class, items)] of the Ps from `procs` up that hold anything: none may, after procresize(procs)."""
         cdef Pool* pool = &self.pool.pool
         cdef uint32_t p, cls, n
         found = []
@@ -867,6 +868,8 @@ cdef class Load:
     cdef void sample(self) noexcept nogil:
         cdef Survey seen
         cdef uint64_t cached, outside, gives = 0, i
+        for i in range(self.threads):           # before what is cached: a sampler put to sleep in between must not make
+            gives += load64(&self.tracks[i].gives)      # a list that grows look as if it did not
         if self.design.take == NULL:
             self.survey(&seen)
             cached = seen.local + seen.central
@@ -882,11 +885,9 @@ cdef class Load:
         outside = self.outside()
         if self.bounded and outside > self.bound + self.slack:
             self.broken(TOTAL_BOUND_BOOKS, NULL, outside, self.bound, self.slack, 0)
-        for i in range(self.threads):
-            gives += load64(&self.tracks[i].gives)
         store64(&self.latest, cached)
-        self.peak_cached = max(self.peak_cached, cached)
-        self.peak_outside = max(self.peak_outside, outside)
+        store64(&self.peak_cached, max(self.peak_cached, cached))
+        store64(&self.peak_outside, max(self.peak_outside, outside))
         if self.sampled % self.every == 0:
             if self.kept == MAX_SAMPLES:            # thin out: keep every other one, and sample half as densely
                 for i in range(<uint64_t>MAX_SAMPLES // 2):
@@ -974,7 +975,8 @@ cdef class Load:
 
     def curve(self):
         """[(seconds, cached, records given back so far)] of the samples kept."""
-        return [(self.kept_samples[i].seconds, self.kept_samples[i].cached, self.kept_samples[i].gives) for i in range(self.kept)]
+        cdef Sample* kept = self.kept_samples
+        return [(kept[i].seconds, kept[i].cached, kept[i].gives) for i in range(self.kept)]
 
     def first_evidence(self):
         """The first violations of each kind, each as "check: what was seen", and the last events of the record."""
@@ -984,5 +986,6 @@ cdef class Load:
         for kind, check in enumerate(CHECKS):
             for i in range(min(int(self.violations[kind]), FEW)):
                 e = &self.evidence[kind * FEW + i]
-                texts.append((e.seconds, f"{check}: {describe(kind, e)} (after {e.seconds:.3f} s){story(e, us_a_tick)}"))
+                text = f"{check}: {describe(kind, e)} (after {e.seconds:.3f} s){story(e, us_a_tick)}"
+                texts.append((e.seconds, text))
         return [text for _, text in sorted(texts)]

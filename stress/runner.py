@@ -118,7 +118,9 @@ class Running:
                 break
             step()
             done += 1
-            self.tick(None if self.plan.seconds else done / times)
+            by_steps = 0.0 if options.seconds else done / times
+            length = options.seconds or (seconds if options.ops is None else None)
+            self.tick(max(by_steps, self.elapsed / length if length else 0.0))
             if self.out_of_time():
                 break
         if options.ops is not None:
