@@ -18,7 +18,7 @@ MACROS = {
     "_sched": [("DP_ENGINE", "1")],
     "_traps": [("DP_TRAPS", "1")],  # the same sections, with a place for a trap before each instruction
 }
-STRESS = ["_load", "_baselines", "_interrupts", "_bench", "_model", "_traps"]
+STRESS = ["_ledger", "_load", "_baselines", "_interrupts", "_bench", "_model", "_traps"]
 EXPLORER = ["_fibers", "_worlds"]
 HEADERS = ["deferpool/platform.h", "stress/points.h", "stress/model.h", "stress/traps.h"]
 VARIANTS = {
