@@ -4,6 +4,7 @@ The engine's sources are compiled a second time, with schedule points (points.h)
 sections (model.h), and threads are fibers, one of which runs at a time. So a schedule is plain data: it is
 found, printed as a string, and replayed exactly.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -70,7 +71,11 @@ def main(arguments: Sequence[str]) -> int:
             break
     _close(console, results, given.seed)
     if given.json is not None:
-        document = {"format": 1, "seed": given.seed, "worlds": [{**asdict(each), "verdict": each.verdict} for each in results]}
+        document = {
+            "format": 1,
+            "seed": given.seed,
+            "worlds": [{**asdict(each), "verdict": each.verdict} for each in results],
+        }
         given.json.write_text(json.dumps(document, indent=1) + "\n")
     return 0 if all(each.verdict == "held" for each in results) else 1
 
@@ -139,20 +144,33 @@ def _close(console: Console, results: Sequence[Explored], seed: int) -> None:
     table.add_column("verdict", no_wrap=True)
     for each in results:
         runs = each.schedules + each.random_schedules
-        table.add_row(each.world, str(each.bound), f"{each.schedules:,}", f"{each.random_schedules:,}", f"{each.steps:,}",
-                      f"{each.restarts:,}", f"{each.moves:,}", f"{each.waits:,}", f"{runs / max(each.seconds, 1e-9):,.0f}",
-                      {"held": "[green]held[/]", "FAILED": "[red]FAILED[/]"}.get(each.verdict, each.verdict))
+        table.add_row(
+            each.world,
+            str(each.bound),
+            f"{each.schedules:,}",
+            f"{each.random_schedules:,}",
+            f"{each.steps:,}",
+            f"{each.restarts:,}",
+            f"{each.moves:,}",
+            f"{each.waits:,}",
+            f"{runs / max(each.seconds, 1e-9):,.0f}",
+            {"held": "[green]held[/]", "FAILED": "[red]FAILED[/]"}.get(each.verdict, each.verdict),
+        )
     console.print(table)
     runs = sum(each.schedules + each.random_schedules for each in results)
     seconds = sum(each.seconds for each in results)
-    console.print(f"{sum(each.schedules for each in results):,} schedules exhaustively and "
-                  f"{sum(each.random_schedules for each in results):,} at random (seed {seed}), {runs / max(seconds, 1e-9):,.0f} "
-                  f"a second, {sum(each.steps for each in results):,} steps, in {seconds:.1f} s", highlight=False)
+    console.print(
+        f"{sum(each.schedules for each in results):,} schedules exhaustively and "
+        f"{sum(each.random_schedules for each in results):,} at random (seed {seed}), {runs / max(seconds, 1e-9):,.0f} "
+        f"a second, {sum(each.steps for each in results):,} steps, in {seconds:.1f} s",
+        highlight=False,
+    )
     for each in results:
         if each.broken:
             console.print(f"[red]BROKEN[/] {each.world} ({each.why}): {each.broken}", highlight=False, soft_wrap=True)
-            console.print(f"replay it: python -m stress explore --schedule '{each.schedule}'", highlight=False,
-                          soft_wrap=True)
+            console.print(
+                f"replay it: python -m stress explore --schedule '{each.schedule}'", highlight=False, soft_wrap=True
+            )
     failed = sum(each.broken is not None for each in results)
     cut = sum(each.verdict == "cut short" for each in results)
     if failed:
@@ -165,14 +183,27 @@ def _close(console: Console, results: Sequence[Explored], seed: int) -> None:
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = Parser(
-        prog="python -m stress explore", description=__doc__.partition("\n")[0],
-        epilog="Exit status: 0 every invariant held in every schedule; 1 not, or cut short; 2 bad arguments.")
+        prog="python -m stress explore",
+        description=__doc__.partition("\n")[0],
+        epilog="Exit status: 0 every invariant held in every schedule; 1 not, or cut short; 2 bad arguments.",
+    )
     names = {name for spec in standard() for name in (spec.name, spec.title)}
     add = parser.add_argument
     add("world", nargs="*", help="default: all; --list names them")
-    add("--bound", type=number(0, 100), default=BOUND, metavar="N",
-        help=f"preemptions, and moves to another P, in one schedule (default: {BOUND})")
-    add("--random", type=number(0, 10**9), default=2_000, metavar="N", help="random schedules of each world besides (default: 2,000)")
+    add(
+        "--bound",
+        type=number(0, 100),
+        default=BOUND,
+        metavar="N",
+        help=f"preemptions, and moves to another P, in one schedule (default: {BOUND})",
+    )
+    add(
+        "--random",
+        type=number(0, 10**9),
+        default=2_000,
+        metavar="N",
+        help="random schedules of each world besides (default: 2,000)",
+    )
     add("--seed", type=number(0, 2**63), default=1, metavar="N", help="of the random schedules (default: 1)")
     add("--seconds", type=seconds, default=600.0, metavar="S", help="at most so long for each world (default: 600)")
     add("--fail-fast", action="store_true", help="stop at the first world that breaks")

@@ -1,9 +1,11 @@
 """python -m stress mutants: bugs planted in copies of this checkout, one at a time. Each must be caught.
 
 A mutant is a patch in stress/patches/, whose first lines say what it breaks and who is expected to catch it. It is
-applied to a copy, what it touches is built again, and the means are asked one after another, the expected ones first, until
-two have caught it. Before that the copy without a mutant must pass all of them: a rig that cries always shows nothing.
+applied to a copy, what it touches is built again, and the means are asked one after another, the expected ones first,
+until two have caught it. Before that the copy without a mutant must pass all of them: a rig that cries always shows
+nothing.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -30,10 +32,31 @@ from stress.reports.outputs import check_writable
 PATCHES = Path(__file__).parent / "patches"
 LIMIT_S = 60.0  # from the start of its build to the first catch
 REPLAYS = 100
-SAMPLE = ("batch-pushed-twice", "drain-without-barrier", "limit-not-reserved", "mode-before-holder", "relaxed-store",
-          "section-push-commits-early")  # for each commit: one for each means at least
-ENGINE_TESTS = ("origin", "local_bound", "total_bound", "reuse", "one_owner", "conservation", "no_pin", "clear", "resize",
-                "failure", "fork", "thread_exit", "records", "sched", "stats")
+SAMPLE = (
+    "batch-pushed-twice",
+    "drain-without-barrier",
+    "limit-not-reserved",
+    "mode-before-holder",
+    "relaxed-store",
+    "section-push-commits-early",
+)  # for each commit: one for each means at least
+ENGINE_TESTS = (
+    "origin",
+    "local_bound",
+    "total_bound",
+    "reuse",
+    "one_owner",
+    "conservation",
+    "no_pin",
+    "clear",
+    "resize",
+    "failure",
+    "fork",
+    "thread_exit",
+    "records",
+    "sched",
+    "stats",
+)
 
 
 @dataclass(frozen=True)
@@ -99,19 +122,50 @@ def all_means() -> dict[str, Means]:
     python = sys.executable
     stress = (python, "-m", "stress", "--seconds", "0.3")
     found = [
-        Means("explore", "explore", (python, "-m", "stress", "explore", "--fail-fast", "--random", "500", "--json", "{json}")),
-        Means("tests", "", (python, "-m", "pytest", "-x", "-q", "-n", "2", "-p", "no:cacheprovider",
-                            *(f"tests/test_{name}.py" for name in ENGINE_TESTS))),
+        Means(
+            "explore",
+            "explore",
+            (python, "-m", "stress", "explore", "--fail-fast", "--random", "500", "--json", "{json}"),
+        ),
+        Means(
+            "tests",
+            "",
+            (
+                python,
+                "-m",
+                "pytest",
+                "-x",
+                "-q",
+                "-n",
+                "2",
+                "-p",
+                "no:cacheprovider",
+                *(f"tests/test_{name}.py" for name in ENGINE_TESTS),
+            ),
+        ),
         Means("stress", "", stress, 2 * LIMIT_S),
     ]
     if machine.has_sections():
         found.insert(1, Means("traps", "", (python, "-m", "stress", "traps")))
-        found.insert(2, Means("model", "", (python, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "tests/test_model.py")))
+        found.insert(
+            2, Means("model", "", (python, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "tests/test_model.py"))
+        )
         found.append(Means("interrupt", "", (*stress, "interrupt", "--ops", "4000000")))
     for sanitizer in ("tsan", "asan"):
         if variants.sanitizer_library(sanitizer) is not None:
             modes = ("--mode", "portable") if sanitizer == "tsan" else ()
-            command = (python, "-m", "stress.variants", sanitizer, "churn", "burst", "migrate", "--seconds", "0.3", *modes)
+            command = (
+                python,
+                "-m",
+                "stress.variants",
+                sanitizer,
+                "churn",
+                "burst",
+                "migrate",
+                "--seconds",
+                "0.3",
+                *modes,
+            )
             found.append(Means(sanitizer, sanitizer, command, 3 * LIMIT_S))
     return {means.name: means for means in found}
 
@@ -136,9 +190,20 @@ def main(arguments: Sequence[str]) -> int:
                 _say(console, trial)
         _close(console, trials, time.perf_counter() - began)
     if given.json is not None:
-        document = {"format": 1, "machine": machine.describe(),
-                    "mutants": [{**asdict(trial), "mutant": trial.mutant.name, "breaks": trial.mutant.breaks,
-                                 "by": trial.mutant.by, "verdict": trial.verdict} for trial in trials]}
+        document = {
+            "format": 1,
+            "machine": machine.describe(),
+            "mutants": [
+                {
+                    **asdict(trial),
+                    "mutant": trial.mutant.name,
+                    "breaks": trial.mutant.breaks,
+                    "by": trial.mutant.by,
+                    "verdict": trial.verdict,
+                }
+                for trial in trials
+            ],
+        }
         given.json.write_text(json.dumps(document, indent=1) + "\n")
     return 0 if all(trial.verdict == "killed" for trial in trials) else 1
 
@@ -155,6 +220,7 @@ def mutants() -> Iterator[Mutant]:
 
 # ---- copies -------------------------------------------------------------------------------------------------
 
+
 def prepare(folder: Path, means: dict[str, Means]) -> Path:
     """A copy of this checkout in which everything is built, times of change and all."""
     base = folder / "base"
@@ -165,8 +231,12 @@ def prepare(folder: Path, means: dict[str, Means]) -> Path:
 
 
 def copy(source: Path, target: Path) -> None:
-    shutil.copytree(source, target, symlinks=True,
-                    ignore=shutil.ignore_patterns(".git", ".venv*", "dist", "*.egg-info", "__pycache__", ".*_cache"))
+    shutil.copytree(
+        source,
+        target,
+        symlinks=True,
+        ignore=shutil.ignore_patterns(".git", ".venv*", "dist", "*.egg-info", "__pycache__", ".*_cache"),
+    )
 
 
 def build(root: Path, variant: str) -> None:
@@ -178,6 +248,7 @@ def build(root: Path, variant: str) -> None:
 
 # ---- one mutant ------------------------------------------------------------------------------------------------
 
+
 def judge(mutant: Mutant, base: Path, means: dict[str, Means], everything: bool) -> Trial:
     """Asks the expected means, then the others until two have caught it; or all of them."""
     trial = Trial(mutant)
@@ -188,8 +259,9 @@ def judge(mutant: Mutant, base: Path, means: dict[str, Means], everything: bool)
         root = Path(folder) / "copy"
         copy(base, root)
         if mutant.patch is not None:
-            done = subprocess.run(["patch", "-p1", "-s", "-i", str(mutant.patch)], cwd=root, capture_output=True, text=True,
-                                  check=False)
+            done = subprocess.run(
+                ["patch", "-p1", "-s", "-i", str(mutant.patch)], cwd=root, capture_output=True, text=True, check=False
+            )
             if done.returncode:
                 trial.error = f"the patch does not fit: {done.stdout.strip()}"
                 return trial
@@ -225,7 +297,9 @@ def attempt_at(root: Path, means: Means) -> Attempt:
         return Attempt(means.name, "error", built - began, took, f"exit status {status}: {output.strip()[-300:]}")
     attempt = Attempt(means.name, "caught", built - began, took, evidence or f"exit status {status}")
     if means.name == "explore" and found.exists():
-        attempt.schedule = next((each["schedule"] for each in json.loads(found.read_text())["worlds"] if each["schedule"]), None)
+        attempt.schedule = next(
+            (each["schedule"] for each in json.loads(found.read_text())["worlds"] if each["schedule"]), None
+        )
         if attempt.schedule is not None:
             attempt.replays = replay(root, attempt.schedule)
             if attempt.replays != REPLAYS:
@@ -243,8 +317,16 @@ def replay(root: Path, schedule: str) -> int:
 def run(command: Sequence[str], root: Path, patience: float) -> tuple[int | None, str]:
     """(exit status, output); None when it had to be ended. What it started ends with it."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("DEFERPOOL_")}
-    with subprocess.Popen(command, cwd=root, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                          errors="replace", start_new_session=True) as process:
+    with subprocess.Popen(
+        command,
+        cwd=root,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    ) as process:
         try:
             output, _ = process.communicate(timeout=patience)
         except subprocess.TimeoutExpired:
@@ -256,8 +338,16 @@ def run(command: Sequence[str], root: Path, patience: float) -> tuple[int | None
 
 def evidence_in(output: str) -> str:
     """The first line that says what was wrong."""
-    for pattern in (r"^BROKEN.*", r"^.*WARNING: ThreadSanitizer.*", r"^.*ERROR: AddressSanitizer.*", r"^FAILED .*", r"^E   .*",
-                    r"^deferpool: .*", r"^Fatal Python error.*", r"^FAILURE.*"):
+    for pattern in (
+        r"^BROKEN.*",
+        r"^.*WARNING: ThreadSanitizer.*",
+        r"^.*ERROR: AddressSanitizer.*",
+        r"^FAILED .*",
+        r"^E   .*",
+        r"^deferpool: .*",
+        r"^Fatal Python error.*",
+        r"^FAILURE.*",
+    ):
         found = re.search(pattern, output, re.MULTILINE)
         if found:
             return " ".join(found[0].split())[:200]
@@ -266,6 +356,7 @@ def evidence_in(output: str) -> str:
 
 # ---- for people -----------------------------------------------------------------------------------------------
 
+
 def _say(console: Console, trial: Trial) -> None:
     """A line as soon as it is known."""
     first = "" if trial.first_catch is None else f", first after {trial.first_catch:.1f} s"
@@ -273,7 +364,9 @@ def _say(console: Console, trial: Trial) -> None:
     console.print(f"{trial.mutant.name}: {trial.verdict}: {by}{first}", highlight=False, soft_wrap=True)
     for attempt in trial.attempts:
         if attempt.outcome not in ("caught", "passed") or (trial.mutant.patch is None and attempt.outcome == "caught"):
-            console.print(f"    {attempt.means}: {attempt.outcome}: {attempt.evidence}", highlight=False, soft_wrap=True)
+            console.print(
+                f"    {attempt.means}: {attempt.outcome}: {attempt.evidence}", highlight=False, soft_wrap=True
+            )
 
 
 def _close(console: Console, trials: Sequence[Trial], seconds: float) -> None:
@@ -281,30 +374,49 @@ def _close(console: Console, trials: Sequence[Trial], seconds: float) -> None:
     for name in ("mutant", "what it breaks", "caught by, seconds to build and to run", "first catch, s", "verdict"):
         table.add_column(name)
     for trial in trials:
-        caught = [f"{attempt.means} {attempt.build_seconds:.1f} + {attempt.seconds:.1f}"
-                  + (f", replays {attempt.replays} of {REPLAYS}" if attempt.replays else "")
-                  for attempt in trial.attempts if attempt.outcome == "caught"]
+        caught = [
+            f"{attempt.means} {attempt.build_seconds:.1f} + {attempt.seconds:.1f}"
+            + (f", replays {attempt.replays} of {REPLAYS}" if attempt.replays else "")
+            for attempt in trial.attempts
+            if attempt.outcome == "caught"
+        ]
         missed = [f"not by {attempt.means}" for attempt in trial.attempts if attempt.outcome == "passed"]
-        table.add_row(trial.mutant.name, trial.mutant.breaks, "\n".join(caught + missed) or trial.error,
-                      "" if trial.first_catch is None else f"{trial.first_catch:.1f}", trial.verdict)
+        table.add_row(
+            trial.mutant.name,
+            trial.mutant.breaks,
+            "\n".join(caught + missed) or trial.error,
+            "" if trial.first_catch is None else f"{trial.first_catch:.1f}",
+            trial.verdict,
+        )
     console.print(table)
     killed = sum(trial.verdict == "killed" for trial in trials)
     twice = sum(len(trial.caught_by) > 1 for trial in trials)
     slowest = max((trial.first_catch or 0.0 for trial in trials), default=0.0)
-    line = f"{killed} of {len(trials)} mutants killed, {twice} by two means or more; slowest first catch {slowest:.1f} s; {seconds:.0f} s"
-    console.print(f"[green]SUCCESS[/]: {line}" if killed == len(trials) else f"[red]FAILURE[/]: {line}", highlight=False)
+    line = f"{killed} of {len(trials)} mutants killed, {twice} by two means or more; slowest first catch {slowest:.1f} s"
+    line += f"; all in {seconds:.0f} s"
+    console.print(
+        f"[green]SUCCESS[/]: {line}" if killed == len(trials) else f"[red]FAILURE[/]: {line}", highlight=False
+    )
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = Parser(prog="python -m stress mutants", description=__doc__.partition("\n")[0],
-                                     epilog="Exit status: 0 every mutant was caught by all who were expected to, in time; "
-                                            "1 not; 2 bad arguments.")
+    parser = Parser(
+        prog="python -m stress mutants",
+        description=__doc__.partition("\n")[0],
+        epilog="Exit status: 0 every mutant was caught by all who were expected to, in time; 1 not; 2 bad arguments.",
+    )
     known = {mutant.name: mutant for mutant in mutants()}
     add = parser.add_argument
     add("mutant", nargs="*", help="default: all; --list names them")
     add("--sample", action="store_true", help=f"the few that are run at each commit: {', '.join(SAMPLE)}")
     add("--everything", action="store_true", help="ask all means, also after two have caught a mutant")
-    add("--jobs", type=number(1, 64), default=len(machine.usable_cpus()), metavar="N", help="mutants at a time (default: CPUs)")
+    add(
+        "--jobs",
+        type=number(1, 64),
+        default=len(machine.usable_cpus()),
+        metavar="N",
+        help="mutants at a time (default: CPUs)",
+    )
     add("--json", type=Path, metavar="FILE", help="write all figures")
     add("--list", action="store_true", help="name the mutants, and what each breaks")
     given = parser.parse_args(arguments)

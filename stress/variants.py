@@ -1,7 +1,8 @@
 """The same sources built for a purpose: what setup.py calls a variant, in build/<variant>/<interpreter>/lib.
 
-    python -m stress.variants tsan churn --seconds 1        builds the variant, and runs `python -m stress churn ...` in it
+python -m stress.variants tsan churn --seconds 1        builds the variant, and runs `python -m stress churn ...` in it
 """
+
 from __future__ import annotations
 
 import fcntl
@@ -57,7 +58,9 @@ def build(variant: str, root: Path = ROOT) -> Path:
     lib.parent.mkdir(parents=True, exist_ok=True)
     with (lib.parent / "lock").open("w") as lock:  # tests that run at once want it at once
         fcntl.flock(lock, fcntl.LOCK_EX)
-        _setup(root, variant, "build", "--build-lib", str(lib), "--build-temp", str(lib.parent / "temp"), "--parallel", "4")
+        _setup(
+            root, variant, "build", "--build-lib", str(lib), "--build-temp", str(lib.parent / "temp"), "--parallel", "4"
+        )
     return lib
 
 
@@ -68,8 +71,14 @@ def build_in_place(root: Path = ROOT) -> None:
 
 def _setup(root: Path, variant: str, *arguments: str) -> None:
     environment = {**os.environ, "DEFERPOOL_DEV": "1", "DEFERPOOL_VARIANT": variant}
-    done = subprocess.run([sys.executable, "setup.py", "--quiet", *arguments], cwd=root, env=environment,
-                          capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "setup.py", "--quiet", *arguments],
+        cwd=root,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if done.returncode:
         raise BuildError(done.stdout + done.stderr)
 

@@ -35,7 +35,7 @@ def test_a_schedule_is_text_and_back(path: bytes, text: str) -> None:
     assert schedules.read(text) == ("pair-sections", path)
 
 
-@pytest.mark.parametrize("text", ["A3B2", "pair-sections:E2", "pair-sections:A", "pair-sections:A3 B2", "pair-sections:>"])
+@pytest.mark.parametrize("text", ["A3B2", "pair-sections:E2", "pair-sections:A", "pair-sections:A3 B2", "pair:>"])
 def test_what_is_no_schedule_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="schedule|steps"):
         schedules.read(text)

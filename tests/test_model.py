@@ -46,7 +46,7 @@ def test_what_the_model_does_is_what_the_words_say() -> None:
         assert (word >> 16, (word + cap + 1) & 0xFFFF) == ((6, count - 1) if count else (5, 0))
         status, word, slots, hand, below = _model.run("push", True, cap, count, 1, True, 5)
         assert status == (DONE if count < cap else UNFIT)
-        assert slots[: count + 1] == ([*range(1000, 1000 + count), 2000][:cap] if count < cap else [*range(1000, 1000 + cap)])
+        assert slots[: count + 1] == [*range(1000, 1000 + count), *([2000] if count < cap else [])]
         half = cap // 2
         status, word, slots, hand, below = _model.run("popn", True, cap, count, half, True, 5)
         assert status == (DONE if count == cap else UNFIT)
