@@ -10,6 +10,7 @@ COMMANDS = {  # name: who does it, with the rest of the arguments, and what --he
     "explore": ("stress.explore:main", "every schedule of small worlds, on the engine itself"),
     "traps": ("stress.traps:main", "each section, interrupted before each of its instructions"),
     "mutants": ("stress.mutants:main", "planted bugs: each must be caught"),
+    "overhead": ("stress.overhead:main", "what the checks cost: churn with and without them"),
     "merge": ("stress.reports.merge:main", "join the JSON reports of a campaign's shards"),
 }
 

@@ -18,6 +18,7 @@ from stress.plan import DEFERPOOL, PER_P, SAMPLES, Cleared, Plan, Result
 
 SAMPLE_EVERY_US = 150
 PATIENCE_S = 60.0
+EVIDENCE = 4  # pieces kept of what is seen against one check
 OPS_A_STEP = 2_000  # of all threads, where operations are given: so often the scenario disturbs them
 Tick = Callable[[float, int, int, int | None], None]  # share of the run done, operations, cached, bound
 
@@ -30,6 +31,7 @@ class Running:
         self.load = load
         self.ledger = ledger
         self.evidence = evidence = list[str]()
+        self.violated = violated = Counter[str]()
         self.counts: Counter[str] = Counter(forks=0, resizes=0, resizes_refused=0, pools_refused=0, refused_pool=0)
         self.resident: list[int] = []
         self.notes: list[str] = []
@@ -38,6 +40,7 @@ class Running:
         self._began = time.monotonic()
 
         def died(failure: Failure) -> None:  # knows nothing of self: a cycle would keep the pool alive
+            violated["alive"] += 1
             evidence.append(f"alive: thread {failure.index} died: {failure.error!r}")
             failure.error.with_traceback(None)  # its frames would, too
             load.stop()
@@ -68,8 +71,10 @@ class Running:
         return self._crew.start(index, work, before=settle)
 
     def saw(self, check: str, text: str) -> None:
-        """Evidence against a check."""
-        self.evidence.append(f"{check}: {text}")
+        """Evidence against a check: all of it is counted, and the first few pieces are kept."""
+        self.violated[check] += 1
+        if self.violated[check] <= EVIDENCE:
+            self.evidence.append(f"{check}: {text}")
 
     def procresize(self, n: int) -> bool:
         """Changes the number of Ps and looks at those that went. False: the allocator refused it, on purpose."""
@@ -231,7 +236,7 @@ def run(plan: Plan, tick: Tick, interruption: Interruption | None = None) -> Res
     result.curve = load.curve()
     result.decisions = load.decisions()
     result.evidence = load.first_evidence() + running.evidence
-    result.violated = load.violated()
+    result.violated = dict(running.violated + Counter(load.violated()))
     result.resident = running.resident
     result.notes = running.notes
     if pool is not None and sched is not None:

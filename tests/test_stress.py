@@ -419,6 +419,16 @@ def test_soak_prints_a_line_and_looks_at_memory(capsys: pytest.CaptureFixture[st
                             r"bound [\d,]+", line) for line in lines)
 
 
+def test_what_a_scenario_sees_is_counted_and_the_first_kept() -> None:
+    def during(running: Running) -> None:
+        for number in range(9):
+            running.saw("resize", f"made up {number}")
+
+    plan = replace(ALL["churn"].plans(Options(ops=1_000, modes=("portable",)))[0], during=during)
+    kept = [f"made up {number}" for number in range(4)]
+    assert verdict(judged(plan), "resize").evidence == (*kept, "and 5 more like these")
+
+
 @pytest.mark.skipif(not children.POSSIBLE, reason="children are waited for by pidfd")
 def test_what_a_child_finds_is_evidence_in_the_parent() -> None:
     ledger = Ledger()
