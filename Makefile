@@ -8,12 +8,9 @@ TAG := $(shell $(PYTHON) -c 'import sysconfig; print(sysconfig.get_config_var("S
 VENV := .venv/$(TAG)
 PY := $(CURDIR)/$(VENV)/bin/python
 READY := $(VENV)/ready
-SOURCES := $(wildcard deferpool/*.p* deferpool/*.h stress/*.p* stress/scenarios/*.py stress/reports/*) setup.py pyproject.toml
-LIBRARY = build/$(1)/$(TAG)/lib
-NO_RANDOM_LAYOUT = setarch $$(uname -m) -R
 
 .DEFAULT_GOAL := help
-.PHONY: help build test stress bench lint plot interrupt numbers tsan asan debug dist clean
+.PHONY: help build test stress bench lint plot interrupt traps explore mutants proof numbers tsan asan debug dist clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */\1\t/' | expand -t 12
@@ -41,6 +38,18 @@ bench: build  ## a pair of new and free beside the C library's malloc and free
 interrupt: build  ## 100,000,000 operations of each primitive under timer signals and migrations
 	$(PY) -m stress interrupt --ops 400000000 $(ARGS)
 
+traps: build  ## each section interrupted before each of its instructions by each primitive, on the same P
+	$(PY) -m stress traps $(ARGS)
+
+explore: $(READY)  ## every schedule of small worlds, up to three preemptions, on the engine itself
+	$(PY) -m stress explore $(ARGS)
+
+mutants: build  ## planted bugs: each must be caught (about an hour on two cores)
+	$(PY) -m stress mutants $(ARGS)
+
+proof: $(READY)  ## what takes too long for each commit: all mutants, a deeper search, an hour of soak; one table
+	.ci/proof
+
 plot: build  ## draw docs/migrate.svg, the picture of the README
 	$(PY) -m stress migrate --plot docs/migrate.svg $(ARGS)
 
@@ -49,28 +58,19 @@ lint: build  ## ruff, and mypy --strict
 	$(PY) -m ruff check .
 	$(PY) -m mypy
 
-# The same sources built for a purpose, in build/<variant>, and the scenarios run on that build.
-build/%/$(TAG)/built: $(READY) $(SOURCES)
-	DEFERPOOL_DEV=1 DEFERPOOL_VARIANT=$* $(PY) setup.py --quiet build --build-lib $(call LIBRARY,$*) \
-	    --build-temp build/$*/$(TAG)/temp --parallel 4
-	touch $@
+# The same sources built for a purpose, and the scenarios run on that build.
+numbers: $(READY)  ## a build with settable P numbers: worlds of many Ps on few CPUs
+	$(PY) -m stress.variants numbers oversubscribe --threads 1000 --procs 4 --seconds 3 $(ARGS)
+	$(PY) -m stress.variants numbers churn burst resize threads --procs 64 --threads 100 --seconds 2 $(ARGS)
 
-numbers: build/numbers/$(TAG)/built  ## a build with settable P numbers: worlds of many Ps on few CPUs
-	cd $(call LIBRARY,numbers) && $(PY) -m stress oversubscribe --threads 1000 --procs 4 --seconds 3 $(ARGS)
-	cd $(call LIBRARY,numbers) && $(PY) -m stress churn burst resize threads --procs 64 --threads 100 --seconds 2 $(ARGS)
+tsan: $(READY)  ## all scenarios under the thread sanitizer (portable mode: it cannot see sections)
+	$(PY) -m stress.variants tsan --mode portable --seconds 2 $(ARGS)
 
-tsan: build/tsan/$(TAG)/built  ## all scenarios under the thread sanitizer (portable mode: it cannot see sections)
-	cd $(call LIBRARY,tsan) && LD_PRELOAD=$$(gcc -print-file-name=libtsan.so) \
-	    TSAN_OPTIONS="suppressions=$(CURDIR)/.ci/tsan.supp exitcode=66 halt_on_error=0" \
-	    $(NO_RANDOM_LAYOUT) $(PY) -m stress --mode portable --seconds 2 $(ARGS)
+asan: $(READY)  ## all scenarios under the address sanitizer, both modes
+	$(PY) -m stress.variants asan --seconds 2 $(ARGS)
 
-asan: build/asan/$(TAG)/built  ## all scenarios under the address sanitizer, both modes
-	cd $(call LIBRARY,asan) && LD_PRELOAD=$$(gcc -print-file-name=libasan.so) \
-	    ASAN_OPTIONS="detect_leaks=0 allocator_may_return_null=1" PYTHONMALLOC=malloc \
-	    $(NO_RANDOM_LAYOUT) $(PY) -m stress --seconds 2 $(ARGS)
-
-debug: build/debug/$(TAG)/built  ## unoptimized, with assertions and Cython's annotated sources in build/cython
-	cd $(call LIBRARY,debug) && $(PY) -m stress --seconds 1 $(ARGS)
+debug: $(READY)  ## unoptimized, with assertions and Cython's annotated sources in build/cython
+	$(PY) -m stress.variants debug --seconds 1 $(ARGS)
 
 dist: $(READY)  ## wheel and source archive, in dist
 	$(PY) -m build

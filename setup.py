@@ -5,6 +5,7 @@ DEFERPOOL_VARIANT builds the same sources for a purpose; `make help` tells how t
     tsan, asan   under gcc's thread or address sanitizer
     numbers      with P numbers that tests can set, so that two CPUs test many Ps
     debug        with Cython's annotation and assertions, unoptimized
+    explore      with schedule points, and models in place of the sections: for the schedule explorer
 """
 import os
 
@@ -12,14 +13,21 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 
 LIBRARY = ["_central", "_pool", "_sched", "records"]
-ENGINE = {"_pool", "_sched"}  # the two that hold thread-local storage and ask the kernel
-STRESS = ["_load", "_baselines", "_interrupts", "_bench"]
+MACROS = {
+    "_pool": [("DP_ENGINE", "1")],  # these two hold thread-local storage and ask the kernel
+    "_sched": [("DP_ENGINE", "1")],
+    "_traps": [("DP_TRAPS", "1")],  # the same sections, with a place for a trap before each instruction
+}
+STRESS = ["_ledger", "_load", "_baselines", "_interrupts", "_bench", "_model", "_traps"]
+EXPLORER = ["_fibers", "_worlds"]
+HEADERS = ["deferpool/platform.h", "stress/points.h", "stress/model.h", "stress/traps.h"]
 VARIANTS = {
     "": ["-O3"],
     "tsan": ["-O1", "-g", "-fsanitize=thread"],
     "asan": ["-O1", "-g", "-fsanitize=address", "-fno-omit-frame-pointer"],
     "numbers": ["-O3", "-DDP_TEST_NUMBERS"],
     "debug": ["-O0", "-g", "-UNDEBUG"],
+    "explore": ["-O2", "-g", "-DDP_EXPLORE"],
 }
 
 variant = os.environ.get("DEFERPOOL_VARIANT", "")
@@ -29,19 +37,20 @@ dev = os.environ.get("DEFERPOOL_DEV") == "1"
 flags = VARIANTS[variant] if os.name == "posix" else []
 links = [flag for flag in flags if flag.startswith("-fsanitize")]
 
-extensions = [
-    Extension(f"deferpool.{name}", [f"deferpool/{name}.pyx"], extra_compile_args=flags, extra_link_args=links,
-              define_macros=[("DP_ENGINE", "1")] if name in ENGINE else [])
-    for name in LIBRARY
-]
+
+def extension(package, name):
+    return Extension(f"{package}.{name}", [f"{package}/{name}.pyx"], extra_compile_args=flags, extra_link_args=links,
+                     define_macros=MACROS.get(name, []), include_dirs=["stress"] if dev else [],
+                     depends=HEADERS if dev else HEADERS[:1])
+
+
+extensions = [extension("deferpool", name) for name in LIBRARY]
 if dev:
-    extensions += [
-        Extension(f"stress.{name}", [f"stress/{name}.pyx"], extra_compile_args=flags, extra_link_args=links)
-        for name in STRESS
-    ]
+    extensions += [extension("stress", name) for name in (EXPLORER if variant == "explore" else STRESS)]
 
 setup(
     ext_modules=cythonize(extensions, build_dir="build/cython", annotate=variant == "debug",
                           compiler_directives={"language_level": "3", "freethreading_compatible": True}),
-    packages=["deferpool", "stress", "stress.reports", "stress.scenarios"] if dev else ["deferpool"],
+    packages=["deferpool", "deferpool.testing",
+              *(["stress", "stress.reports", "stress.scenarios"] if dev else [])],
 )

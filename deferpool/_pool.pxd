@@ -48,6 +48,12 @@ cdef struct Figures:
 cdef void* get_slow(Pool* pool, uint32_t at) noexcept nogil
 cdef void put_slow(Pool* pool, void* item, uint32_t at) noexcept nogil
 cdef void look(Pool* pool, Look* seen) noexcept nogil
+cdef void add_up(Pool* pool, Figures* figures) noexcept nogil
+
+# Emptying, while others go on: the central pool; what removed Ps hold; all of it (0 or an error number).
+cdef void clear_central(Pool* pool) noexcept nogil
+cdef void drain_retired(Pool* pool) noexcept nogil
+cdef int clear(Pool* pool) noexcept nogil
 
 # For tests of the engine itself. The primitives, in either mode: DONE, UNFIT or NO_P. And what a build for tests
 # adds to the P number of the calling thread: False in any other build.

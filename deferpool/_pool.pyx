@@ -358,6 +358,26 @@ cdef void clear_central(Pool* pool) noexcept nogil:
     trim_central(c)
 
 
+cdef void drain_retired(Pool* pool) noexcept nogil:
+    """What removed Ps hold goes to the central pool, and past the limit to the allocator."""
+    cdef uint32_t p, cls
+    for p in range(load32(&pool.front.sched.procs), load32(&pool.member.equipped)):
+        for cls in range(pool.classes):
+            drain(pool, <Registry*>pool.front.sched, p, cls, True, True)
+
+
+cdef int clear(Pool* pool) noexcept nogil:
+    """All that is cached goes to the allocator. 0, or why a P could not be stopped: the central pool is empty even then."""
+    cdef uint32_t p, cls
+    cdef int error = 0
+    for p in range(load32(&pool.member.equipped)):
+        for cls in range(pool.classes):
+            if not error:
+                error = drain(pool, <Registry*>pool.front.sched, p, cls, False, False)
+    clear_central(pool)
+    return error
+
+
 # ---- memory and fork ----------------------------------------------------------------------------------------
 
 cdef char* new_caches(Pool* pool) noexcept nogil:
@@ -508,14 +528,9 @@ cdef class ItemPool:
         return 0
 
     def _drain_retired(self):
-        """For Sched: what removed Ps hold goes to the central pool, and past the limit to the allocator."""
-        cdef Pool* pool = &self.pool
-        cdef Registry* registry = self.owner.registry
-        cdef uint32_t p, cls
+        """For Sched: the last part of procresize for one pool."""
         with nogil:
-            for p in range(load32(&pool.front.sched.procs), load32(&pool.member.equipped)):
-                for cls in range(pool.classes):
-                    drain(pool, registry, p, cls, True, True)
+            drain_retired(&self.pool)
 
     def _clear_central(self):
         """For Sched: what clearpools does to one pool."""
@@ -528,16 +543,9 @@ cdef class ItemPool:
         Other threads may go on meanwhile; what they give back during the call may stay. OSError when the kernel
         refuses to stop a P. Thread-safe.
         """
-        cdef Pool* pool = &self.pool
-        cdef Registry* registry = self.owner.registry
-        cdef uint32_t p, cls
-        cdef int error = 0
+        cdef int error
         with nogil:
-            for p in range(load32(&pool.member.equipped)):
-                for cls in range(pool.classes):
-                    if not error:
-                        error = drain(pool, registry, p, cls, False, False)
-            clear_central(pool)
+            error = clear(&self.pool)
         if error:
             raise OSError(error, f"a P could not be stopped: {os.strerror(error)}")
 

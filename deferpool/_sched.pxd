@@ -44,6 +44,15 @@ cdef void remember(dict register, thing) except *
 cdef bint link(Registry* registry, Member* member) noexcept nogil
 cdef void unlink(Registry* registry, Member* member) noexcept nogil
 
+# A change of the number of Ps: first, last, and between them the pools drain what was removed. 0 or an error number.
+cdef int resize(Registry* registry, uint32_t n, uint32_t* before) noexcept nogil
+cdef void settle(Registry* registry, bint drained) noexcept nogil
+
+# What pthread_atfork calls.
+cdef void before_fork() noexcept nogil
+cdef void after_fork() noexcept nogil
+cdef void after_fork_in_child() noexcept nogil
+
 # Take one P from its CPU or its thread, and give it back. 0 or an error number; under the registry lock.
 cdef int stop(Registry* registry, uint32_t first, uint32_t last) noexcept nogil
 cdef void start(Registry* registry, uint32_t first, uint32_t last) noexcept nogil

@@ -39,22 +39,53 @@
 #endif
 #endif
 
+/* A build for the schedule explorer hears of each atomic step before it is taken, and has models in place of the
+ * sections and of what the kernel does. In any other build a step is nothing. */
+#if defined(DP_EXPLORE)
+#include "points.h"
+#define DP_STEP(what, p) dp_step(what, p)
+#else
+#define DP_STEP(what, p) ((void)0)
+#endif
+
 #define DP_LINE 64 /* bytes of a cache line; what two Ps write lies at least this far apart */
 
 /* ---- atomics -------------------------------------------------------------------------------------- */
 
 #if defined(__GNUC__) || defined(__clang__)
-DP_INLINE uint32_t dp_load32(const uint32_t *p) { return __atomic_load_n(p, __ATOMIC_ACQUIRE); }
-DP_INLINE void dp_store32(uint32_t *p, uint32_t v) { __atomic_store_n(p, v, __ATOMIC_RELEASE); }
+DP_INLINE uint32_t dp_load32(const uint32_t *p)
+{
+    DP_STEP(DP_LOAD, p);
+    return __atomic_load_n(p, __ATOMIC_ACQUIRE);
+}
+DP_INLINE void dp_store32(uint32_t *p, uint32_t v)
+{
+    DP_STEP(DP_STORE, p);
+    __atomic_store_n(p, v, __ATOMIC_RELEASE);
+}
 DP_INLINE int dp_cas32(uint32_t *p, uint32_t old, uint32_t v)
 {
+    DP_STEP(DP_CAS, p);
     return __atomic_compare_exchange_n(p, &old, v, 0, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED);
 }
-DP_INLINE uint64_t dp_load64(const uint64_t *p) { return __atomic_load_n(p, __ATOMIC_RELAXED); }
-DP_INLINE void dp_store64(uint64_t *p, uint64_t v) { __atomic_store_n(p, v, __ATOMIC_RELAXED); }
-DP_INLINE uint64_t dp_add64(uint64_t *p, uint64_t v) { return __atomic_fetch_add(p, v, __ATOMIC_RELAXED); }
+DP_INLINE uint64_t dp_load64(const uint64_t *p)
+{
+    DP_STEP(DP_LOAD, p);
+    return __atomic_load_n(p, __ATOMIC_RELAXED);
+}
+DP_INLINE void dp_store64(uint64_t *p, uint64_t v)
+{
+    DP_STEP(DP_STORE, p);
+    __atomic_store_n(p, v, __ATOMIC_RELAXED);
+}
+DP_INLINE uint64_t dp_add64(uint64_t *p, uint64_t v)
+{
+    DP_STEP(DP_ADD, p);
+    return __atomic_fetch_add(p, v, __ATOMIC_RELAXED);
+}
 DP_INLINE int dp_cas64(uint64_t *p, uint64_t old, uint64_t v)
 {
+    DP_STEP(DP_CAS, p);
     return __atomic_compare_exchange_n(p, &old, v, 0, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
 }
 #else /* MSVC: every Interlocked call is a full barrier, a volatile access is ordered */
@@ -108,6 +139,9 @@ DP_INLINE void dp_nap(void)
 /* One more turn of waiting: spin a little, then yield, and sleep once the wait is clearly not a short one. */
 static DP_COLD void dp_wait(uint32_t *turns)
 {
+#if defined(DP_EXPLORE)
+    dp_model_wait(); /* until somebody has changed what this thread looked at last */
+#endif
     uint32_t turn = (*turns)++;
     if (turn < 6)
         for (uint32_t i = 0; i < 1u << turn; i++) DP_PAUSE();
@@ -254,7 +288,7 @@ DP_INLINE void **dp_slots(dp_cache *cache, uint32_t cap) { return (void **)cache
 /* ---- the kernel: restartable sections and their barrier -------------------------------------------- */
 
 #if defined(__linux__) && defined(__GLIBC__) && defined(__x86_64__) && defined(__LP64__) && !defined(DP_TSAN) && \
-    ((defined(__clang__) && __clang_major__ >= 13) || (!defined(__clang__) && defined(__GNUC__) && __GNUC__ >= 11))
+    !defined(DP_EXPLORE) && ((defined(__clang__) && __clang_major__ >= 13) || (!defined(__clang__) && defined(__GNUC__) && __GNUC__ >= 11))
 #define DP_HAVE_SECTIONS 1
 #else
 #define DP_HAVE_SECTIONS 0
@@ -317,6 +351,14 @@ static DP_COLD int dp_find_sections(intptr_t *area, intptr_t *number, int *compa
 }
 static inline int dp_barrier(void) { return dp_membarrier(DP_RSEQ_BARRIER); }
 static inline int dp_barrier_register(void) { return dp_membarrier(DP_RSEQ_BARRIER_REGISTER); }
+#elif defined(DP_EXPLORE)
+static inline int dp_find_sections(intptr_t *area, intptr_t *number, int *compact)
+{
+    (void)area, (void)number;
+    return *compact = 1;
+}
+static inline int dp_barrier(void) { return dp_model_barrier(); }
+static inline int dp_barrier_register(void) { return 0; }
 #else
 static inline int dp_find_sections(intptr_t *area, intptr_t *number, int *compact)
 {
@@ -343,7 +385,9 @@ DP_INLINE int dp_atfork(void (*prepare)(void), void (*parent)(void), void (*chil
 
 /* ---- thread-local storage: only in the module that holds the out-of-line primitives ----------------- */
 
-#if defined(DP_ENGINE)
+#if defined(DP_EXPLORE)
+#define dp_last_p (*dp_model_last_p())
+#elif defined(DP_ENGINE)
 #if defined(_MSC_VER)
 static __declspec(thread) uint32_t dp_last_p;
 #elif defined(__GLIBC__)
@@ -378,40 +422,54 @@ DP_INLINE int dp_set_number_base(uint32_t base) { return base == 0; }
 
 static DP_COLD void dp_restarted(dp_front *f) { dp_add64(&f->sched->restarts, 1); }
 
+/* An instruction of a section is written DP_BEFORE(text) or, from the section's start on, DP_I(text). That is the text
+ * itself, except in the test build of stress/traps.h, which can interrupt a section at each of them. */
+#if defined(DP_TRAPS)
+#include "traps.h"
+#else
+#define DP_SECTION(name)
+#define DP_BEFORE(text) text "\n\t"
+#define DP_I(text) text "\n\t"
+#define DP_AFTER
+#define DP_CLOBBERS "memory", "cc"
+#endif
+
 /* Enters a section: %[c] comes in as the class's place among a P's local caches and leaves as the address of the
  * word of the one on this P, %[w] is that word, %[i] its count - cap - 1. The descriptor wants 32-byte alignment:
  * version and flags, start, length up to and with the commit, abort. */
-#define DP_ENTER                                               \
-    ".pushsection __rseq_cs, \"aw\"\n\t"                       \
-    ".balign 32\n"                                             \
-    "3:\n\t"                                                   \
-    ".long 0, 0\n\t"                                           \
-    ".quad 1f, 2f - 1f, 4f\n\t"                                \
-    ".popsection\n\t"                                          \
-    "movq %[area], %[w]\n\t"                                   \
-    "leaq 3b(%%rip), %[i]\n\t"                                 \
-    "movq %[i], %%fs:8(%[w])\n"                                \
-    "1:\n\t"                                                   \
-    "movq %[number], %[i]\n\t"                                 \
-    "movl %%fs:(%[i]), %k[i]\n\t" /* P number */               \
-    DP_ADD_BASE                                                \
-    "cmpl %[open], %k[i]\n\t" /* in use, and not stopped? */   \
-    "jae %l[no_p]\n\t"                                         \
-    "addq %c[caches](%[front], %[i], 8), %[c]\n\t"             \
-    "movq (%[c]), %[w]\n\t"                                    \
-    "movswq %w[w], %[i]\n\t"
+#define DP_ENTER(name)                                              \
+    DP_SECTION(name)                                                \
+    ".pushsection __rseq_cs, \"aw\"\n\t"                            \
+    ".balign 32\n"                                                  \
+    "3:\n\t"                                                        \
+    ".long 0, 0\n\t"                                                \
+    ".quad 1f, 2f - 1f, 4f\n\t"                                     \
+    ".popsection\n\t"                                               \
+    DP_BEFORE("movq %[area], %[w]")                                 \
+    DP_BEFORE("leaq 3b(%%rip), %[i]")                               \
+    DP_BEFORE("movq %[i], %%fs:8(%[w])")                            \
+    "1:\n\t"                                                        \
+    DP_I("movq %[number], %[i]")                                    \
+    DP_I("movl %%fs:(%[i]), %k[i]") /* P number */                  \
+    DP_ADD_BASE                                                     \
+    DP_I("cmpl %[open], %k[i]") /* in use, and not stopped? */      \
+    DP_I("jae %l[no_p]")                                            \
+    DP_I("addq %c[caches](%[front], %[i], 8), %[c]")                \
+    DP_I("movq (%[c]), %[w]")                                       \
+    DP_I("movswq %w[w], %[i]")
 
 /* The end of a section. The abort address follows the signature that the libc registered. */
-#define DP_LEAVE                             \
-    "2:\n\t"                                 \
+#define DP_LEAVE                              \
+    "2:\n\t"                                  \
+    DP_AFTER                                  \
     ".pushsection __rseq_failure, \"ax\"\n\t" \
-    ".byte 0x0f, 0xb9, 0x3d\n\t"             \
-    ".long 0x53053053\n"                     \
-    "4:\n\t"                                 \
-    "jmp %l[restart]\n\t"                    \
+    ".byte 0x0f, 0xb9, 0x3d\n\t"              \
+    ".long 0x53053053\n"                      \
+    "4:\n\t"                                  \
+    "jmp %l[restart]\n\t"                     \
     ".popsection\n\t"
 
-#define DP_COMMIT "movq %[w], (%[c])\n" /* the one store that makes it so */
+#define DP_COMMIT DP_I("movq %[w], (%[c])") /* the one store that makes it so */
 
 #define DP_OUT [c] "+&r"(c), [w] "=&r"(w), [i] "=&r"(i)
 #define DP_IN                                                                                     \
@@ -423,15 +481,15 @@ DP_INLINE int dp_section_pop(dp_front *f, size_t at, void **item)
     uint64_t c, w, i;
 again:
     c = at;
-    __asm__ volatile goto(DP_ENTER
-                 "movq (%[c], %[i], 8), %[i]\n\t" /* the newest, or the NULL below all */
-                 "testq %[i], %[i]\n\t"
-                 "jz %l[unfit]\n\t"
-                 "addq %[one_pop], %[w]\n\t"
+    __asm__ volatile goto(DP_ENTER(pop)
+                 DP_I("movq (%[c], %[i], 8), %[i]") /* the newest, or the NULL below all */
+                 DP_I("testq %[i], %[i]")
+                 DP_I("jz %l[unfit]")
+                 DP_I("addq %[one_pop], %[w]")
                  DP_COMMIT DP_LEAVE
                  : DP_OUT
                  : DP_IN, [one_pop] "i"(DP_ONE_POP)
-                 : "memory", "cc"
+                 : DP_CLOBBERS
                  : no_p, unfit, restart);
     if (!i) __builtin_unreachable(); /* spares the caller a look */
     *item = (void *)i;
@@ -450,15 +508,15 @@ DP_INLINE int dp_section_push(dp_front *f, size_t at, void *item)
     uint64_t c, w, i;
 again:
     c = at;
-    __asm__ volatile goto(DP_ENTER
-                 "cmpq $-1, %[i]\n\t"
-                 "je %l[unfit]\n\t"
-                 "movq %[item], 8(%[c], %[i], 8)\n\t"
-                 "incq %[w]\n\t"
+    __asm__ volatile goto(DP_ENTER(push)
+                 DP_I("cmpq $-1, %[i]")
+                 DP_I("je %l[unfit]")
+                 DP_I("movq %[item], 8(%[c], %[i], 8)")
+                 DP_I("incq %[w]")
                  DP_COMMIT DP_LEAVE
                  : DP_OUT
                  : DP_IN, [item] "r"(item)
-                 : "memory", "cc"
+                 : DP_CLOBBERS
                  : no_p, unfit, restart);
     return DP_DONE;
 unfit:
@@ -476,22 +534,22 @@ DP_INLINE int dp_section_popn(dp_front *f, size_t at, uint64_t n, void **items)
     uint64_t c, w, i, a, t;
 again:
     c = at;
-    __asm__ volatile goto(DP_ENTER
-                 "cmpq $-1, %[i]\n\t"
-                 "jne %l[unfit]\n\t"
-                 "movq %[n], %[a]\n\t"
-                 "subq %[a], %[i]\n\t"
-                 "leaq (%[c], %[i], 8), %[i]\n" /* one below the oldest of them */
+    __asm__ volatile goto(DP_ENTER(popn)
+                 DP_I("cmpq $-1, %[i]")
+                 DP_I("jne %l[unfit]")
+                 DP_I("movq %[n], %[a]")
+                 DP_I("subq %[a], %[i]")
+                 DP_I("leaq (%[c], %[i], 8), %[i]") /* one below the oldest of them */
                  "5:\n\t"
-                 "movq (%[i], %[a], 8), %[t]\n\t"
-                 "movq %[t], -8(%[items], %[a], 8)\n\t"
-                 "decq %[a]\n\t"
-                 "jnz 5b\n\t"
-                 "subq %[n], %[w]\n\t"
+                 DP_I("movq (%[i], %[a], 8), %[t]")
+                 DP_I("movq %[t], -8(%[items], %[a], 8)")
+                 DP_I("decq %[a]")
+                 DP_I("jnz 5b")
+                 DP_I("subq %[n], %[w]")
                  DP_COMMIT DP_LEAVE
                  : DP_OUT, [a] "=&r"(a), [t] "=&r"(t)
                  : DP_IN, [n] "rm"(n), [items] "r"(items)
-                 : "memory", "cc"
+                 : DP_CLOBBERS
                  : no_p, unfit, restart);
     return DP_DONE;
 unfit:
@@ -509,22 +567,22 @@ DP_INLINE int dp_section_pushn(dp_front *f, size_t at, uint64_t n, void *const *
     uint64_t c, w, i, a, t;
 again:
     c = at;
-    __asm__ volatile goto(DP_ENTER
-                 "movq %[n], %[a]\n\t"
-                 "leaq (%[i], %[a]), %[t]\n\t"
-                 "testq %[t], %[t]\n\t" /* -1 is full, so 0 is one too many */
-                 "jns %l[unfit]\n\t"
-                 "leaq (%[c], %[i], 8), %[i]\n"
+    __asm__ volatile goto(DP_ENTER(pushn)
+                 DP_I("movq %[n], %[a]")
+                 DP_I("leaq (%[i], %[a]), %[t]")
+                 DP_I("testq %[t], %[t]") /* -1 is full, so 0 is one too many */
+                 DP_I("jns %l[unfit]")
+                 DP_I("leaq (%[c], %[i], 8), %[i]")
                  "5:\n\t"
-                 "movq -8(%[items], %[a], 8), %[t]\n\t"
-                 "movq %[t], (%[i], %[a], 8)\n\t"
-                 "decq %[a]\n\t"
-                 "jnz 5b\n\t"
-                 "addq %[n], %[w]\n\t"
+                 DP_I("movq -8(%[items], %[a], 8), %[t]")
+                 DP_I("movq %[t], (%[i], %[a], 8)")
+                 DP_I("decq %[a]")
+                 DP_I("jnz 5b")
+                 DP_I("addq %[n], %[w]")
                  DP_COMMIT DP_LEAVE
                  : DP_OUT, [a] "=&r"(a), [t] "=&r"(t)
                  : DP_IN, [n] "rm"(n), [items] "r"(items)
-                 : "memory", "cc"
+                 : DP_CLOBBERS
                  : no_p, unfit, restart);
     return DP_DONE;
 unfit:
@@ -542,6 +600,19 @@ DP_INLINE uint32_t dp_number_hint(const dp_sched *s)
     uint32_t number;
     __asm__ volatile("movl %%fs:(%1), %0" : "=r"(number) : "r"(s->number));
     return number;
+}
+
+#elif defined(DP_EXPLORE)
+
+#include "model.h"
+#define dp_section_pop dp_model_pop
+#define dp_section_push dp_model_push
+#define dp_section_popn dp_model_popn
+#define dp_section_pushn dp_model_pushn
+DP_INLINE uint32_t dp_number_hint(const dp_sched *s)
+{
+    (void)s;
+    return dp_model_number();
 }
 
 #else /* no sections here: the caller goes out of line, where there are some or the mode is portable */

@@ -1,4 +1,4 @@
-from stress._load import Ledger
+from stress._ledger import Ledger
 
 class Unbounded:
     def __init__(self, ledger: Ledger) -> None: ...

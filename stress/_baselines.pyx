@@ -8,7 +8,9 @@ from libc.stddef cimport size_t
 from libc.stdint cimport uint32_t, uint64_t
 
 from deferpool._platform cimport load64, lock, store64, unlock
-from stress._load cimport Allocator, Baseline, Ledger
+from deferpool.records cimport Allocator
+from stress._ledger cimport Ledger
+from stress._load cimport Baseline
 
 cdef extern from *:
     """

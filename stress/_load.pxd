@@ -3,13 +3,7 @@ from libc.stddef cimport size_t
 from libc.stdint cimport uint32_t, uint64_t
 
 from deferpool.records cimport Allocator
-
-# The harness's own count of the allocator's calls; it fails one call in `fail_one_in`, if that is not 0.
-cdef struct Counts:
-    uint64_t created, destroyed         # of records
-    uint64_t meta_created, meta_destroyed
-    uint64_t calls, refused
-    uint64_t fail_one_in, seed
+from stress._ledger cimport Ledger
 
 # Of one thread; only it writes, everybody reads. Padded: threads must not slow each other through the harness.
 cdef struct Track:
@@ -18,7 +12,21 @@ cdef struct Track:
     uint64_t gives                      # done
     uint64_t past                       # of the takes: past the last class
     uint64_t random
-    char line[88]
+    uint64_t decisions                  # hash of what it has decided to do, in order
+    uint64_t events                     # written to its ring so far
+    uint64_t read                       # of records, when there are no checks: so that reading is not optimized away
+    char line[64]
+
+# One take or give, in the ring of the thread that did it.
+cdef struct Event:
+    uint64_t what                       # record's address, size, take or give
+    uint64_t when                       # by the processor's time stamp counter
+
+# What a thread number holds between two calls: a thread that ends may leave it to the next of its number.
+cdef struct Hand:
+    uint64_t done                       # operations, where a number has several lives
+    uint64_t* records[256]              # NULL where there was no memory
+    uint32_t sizes[256]                 # 0: nothing here
 
 cdef struct Sample:
     double seconds
@@ -33,10 +41,6 @@ cdef struct Design:
     void (*give)(void* self, uint32_t thread, void* record) noexcept nogil
     uint64_t (*cached)(void* self) noexcept nogil
     void* self
-
-cdef class Ledger:
-    cdef Counts counts
-    cdef Allocator allocator
 
 cdef class Baseline:
     cdef Design design

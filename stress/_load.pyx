@@ -1,28 +1,36 @@
 """The nogil threads of the stress suite, and the harness's own books.
 
 What each ingredient imitates or watches:
-    Ledger      an allocator that counts its calls and, when told, fails one in so many
-    Track       what one thread has taken and given back, by its own count
+    Track       what one thread has taken and given back, by its own count, and a hash of what it decided to do
     owner word  first word of every record: compared-and-swapped from nobody to the thread at each take, and back
                 at each give, so that a record with two owners is seen by one of them
-    cookie      every other word of a record: written whole at the take, checked whole before the give
+    cookie      every other word of a record: found zero and written whole at the take, compared whole before the give
+    events      a ring a thread of its last takes and gives: what happened to a record that has two owners
     Ring        a bounded queue, one producer and one consumer: how records migrate between processors
+    Hand        records that a thread which ends leaves to the next one of its number
     sampler     a thread that reads what the Ps publish, and the books, a few thousand times a second
+
+Without checks the same work is done (each record is written whole and read back), and nothing is compared: so the
+difference is what the checks cost. See overhead.py.
 """
-from cpython.pycapsule cimport PyCapsule_New
 from libc.stddef cimport size_t
-from libc.stdint cimport PTRDIFF_MAX, uint32_t, uint64_t
+from libc.stdint cimport PTRDIFF_MAX, int32_t, int64_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memset
 
-from deferpool._platform cimport DONE, NO_P, add64, cas64, lock, load32, load64, store32, store64, unlock, wait
-from deferpool._central cimport Tally, note
-from deferpool._pool cimport Look, look, place_of, pop, popn, push, pushn, spread
+from deferpool._platform cimport (
+    DONE, NO_P, Cache, cas64, count_of, load32, load64, lock, store32, store64, unlock, wait,
+)
+from deferpool._central cimport Batch, Tally, note
+from deferpool._pool cimport Pool, place_of, pop, popn, push, pushn, spread
 from deferpool.records cimport Header, RecordPool
+from stress._ledger cimport Ledger
 
 cdef extern from *:
     """
     #include <time.h>
+    #include <stddef.h>
+    #include <stdint.h>
     static double dp_seconds(void)
     {
         struct timespec t;
@@ -34,45 +42,59 @@ cdef extern from *:
         struct timespec t = {us / 1000000, us % 1000000 * 1000};
         nanosleep(&t, NULL);
     }
+
+    /* The cheapest clock that all processors share. */
+    static inline uint64_t dp_ticks(void)
+    {
+    #if defined(__x86_64__)
+        return __builtin_ia32_rdtsc();
+    #elif defined(__aarch64__)
+        uint64_t ticks;
+        __asm__ volatile("mrs %0, cntvct_el0" : "=r"(ticks));
+        return ticks;
+    #else
+        struct timespec t;
+        clock_gettime(CLOCK_MONOTONIC, &t);
+        return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+    #endif
+    }
+
+    /* All words of a record but its first. */
+    static inline uint64_t dp_dirt(const uint64_t *record, size_t words)
+    {
+        uint64_t dirt = 0;
+        for (size_t word = 1; word < words; word++) dirt |= record[word];
+        return dirt;
+    }
+    static inline void dp_fill(uint64_t *record, size_t words, uint64_t cookie)
+    {
+        for (size_t word = 1; word < words; word++) record[word] = cookie;
+    }
+    static inline uint64_t dp_differs(const uint64_t *record, size_t words, uint64_t cookie)
+    {
+        uint64_t difference = 0;
+        for (size_t word = 1; word < words; word++) difference |= record[word] ^ cookie;
+        return difference;
+    }
     """
     double seconds_now "dp_seconds"() noexcept nogil
     void sleep_us "dp_sleep_us"(long) noexcept nogil
-
-# gcc 12's address sanitizer leaves its allocator's locks as they are in a forked child: whoever allocates there after
-# another thread held one at the fork waits for ever (the C library's own malloc is safe). So under that sanitizer, and
-# nowhere else, no thread of ours is inside the allocator while the process forks.
-cdef extern from *:
-    """
-    #if defined(__SANITIZE_ADDRESS__)
-    #include <pthread.h>
-    static pthread_rwlock_t dp_no_fork = PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP;
-    static void dp_before_fork(void) { pthread_rwlock_wrlock(&dp_no_fork); }
-    static void dp_in_parent(void) { pthread_rwlock_unlock(&dp_no_fork); }
-    static void dp_in_child(void) { pthread_rwlock_init(&dp_no_fork, NULL); }
-    static int dp_watch_forks(void) { return pthread_atfork(dp_before_fork, dp_in_parent, dp_in_child); }
-    #define dp_enter_allocator() pthread_rwlock_rdlock(&dp_no_fork)
-    #define dp_leave_allocator() pthread_rwlock_unlock(&dp_no_fork)
-    #else
-    #define dp_watch_forks() 0
-    #define dp_enter_allocator() ((void)0)
-    #define dp_leave_allocator() ((void)0)
-    #endif
-    """
-    int watch_forks "dp_watch_forks"() noexcept nogil
-    void enter_allocator "dp_enter_allocator"() noexcept nogil
-    void leave_allocator "dp_leave_allocator"() noexcept nogil
-
-if watch_forks():
-    raise MemoryError("no memory for the harness's fork hooks")
+    uint64_t ticks "dp_ticks"() noexcept nogil
+    uint64_t dirt "dp_dirt"(const uint64_t*, size_t words) noexcept nogil
+    void fill "dp_fill"(uint64_t*, size_t words, uint64_t cookie) noexcept nogil
+    uint64_t differs "dp_differs"(const uint64_t*, size_t words, uint64_t cookie) noexcept nogil
 
 cdef enum:
     BATCH = 64                          # records handed over at a time
     RING = 4                            # batches in a bounded queue
     MAX_THREADS = 4096
     MAX_SAMPLES = 1 << 16
-    MAX_EVIDENCE = 16
     HAND = 96                           # records that a thread juggles with in run_primitives
-    LARGEST = 112                       # bytes: past the last class now and then
+    WORDS = 14                          # of 8 bytes, at most, in a record: past the last class now and then
+    EVENTS = 256                        # in the ring of a thread; a power of two
+    TOLD = 24                           # events of one record that evidence tells
+    FEW = 4                             # pieces of evidence kept of each kind
+    LONGEST = 1000                      # records in a burst of run_life
 
 
 # ---- randomness: one seed, a sequence a thread -------------------------------------------------------------
@@ -89,86 +111,12 @@ cdef inline uint64_t draw(Track* me) noexcept nogil:
     me.random ^= me.random << 17
     return me.random
 
+cdef inline void decide(Track* me, uint64_t what) noexcept nogil:
+    """Into the hash of a thread's decisions. What becomes of them is not: that is the schedule's doing."""
+    me.decisions = (me.decisions ^ what) * <uint64_t>0x100000001B3
 
-# ---- the ledger ---------------------------------------------------------------------------------------------
-
-cdef bint refuses(Counts* counts) noexcept nogil:
-    cdef uint64_t call
-    if counts.fail_one_in == 0:
-        return False
-    call = add64(&counts.calls, 1)
-    if mix(counts.seed + call) % counts.fail_one_in:
-        return False
-    add64(&counts.refused, 1)
-    return True
-
-cdef inline void* system_alloc(size_t size) noexcept nogil:
-    enter_allocator()
-    cdef void* memory = calloc(1, size)
-    leave_allocator()
-    return memory
-
-cdef inline void system_release(void* memory) noexcept nogil:
-    enter_allocator()
-    free(memory)
-    leave_allocator()
-
-cdef void* ledger_alloc(void* arg, size_t size) noexcept nogil:
-    cdef Counts* counts = <Counts*>arg
-    cdef void* memory = NULL if refuses(counts) else system_alloc(size)
-    if memory != NULL:
-        add64(&counts.created, 1)
-    return memory
-
-cdef void ledger_release(void* arg, void* memory) noexcept nogil:
-    add64(&(<Counts*>arg).destroyed, 1)
-    system_release(memory)
-
-cdef void* ledger_alloc_meta(void* arg, size_t size) noexcept nogil:
-    cdef Counts* counts = <Counts*>arg
-    cdef void* memory = NULL if refuses(counts) else system_alloc(size)
-    if memory != NULL:
-        add64(&counts.meta_created, 1)
-    return memory
-
-cdef void ledger_release_meta(void* arg, void* memory) noexcept nogil:
-    add64(&(<Counts*>arg).meta_destroyed, 1)
-    system_release(memory)
-
-
-cdef class Ledger:
-    """Counts every call of a pool's allocator, by itself. `failing(n)` makes one call in n fail."""
-
-    def __cinit__(self):
-        self.allocator.alloc = ledger_alloc
-        self.allocator.release = ledger_release
-        self.allocator.alloc_meta = ledger_alloc_meta
-        self.allocator.release_meta = ledger_release_meta
-        self.allocator.arg = &self.counts
-
-    def capsule(self):
-        """For RecordPool(allocator=...). The ledger must outlive the pool."""
-        return PyCapsule_New(&self.allocator, "deferpool.Allocator", NULL)
-
-    def failing(self, one_in, seed):
-        self.counts.seed = seed
-        store64(&self.counts.fail_one_in, one_in)
-
-    @property
-    def created(self):
-        return load64(&self.counts.created)
-
-    @property
-    def destroyed(self):
-        return load64(&self.counts.destroyed)
-
-    @property
-    def refused(self):
-        return load64(&self.counts.refused)
-
-    @property
-    def meta_outstanding(self):
-        return load64(&self.counts.meta_created) - load64(&self.counts.meta_destroyed)
+cdef inline uint32_t size_of(uint64_t random) noexcept nogil:
+    return 8 * (1 + <uint32_t>(random >> 32) % WORDS)
 
 
 cdef class Baseline:
@@ -186,8 +134,9 @@ cdef struct Ring:
     char line[60]
     uint32_t tail                       # written by the producer
     char line2[60]
-    void* records[RING][BATCH]
+    uint64_t* records[RING][BATCH]      # NULL where there was no memory
     uint32_t n[RING]
+    uint32_t size[RING]
 
 
 # ---- evidence -----------------------------------------------------------------------------------------------------
@@ -196,29 +145,57 @@ cdef enum:
     TAKEN_TWICE
     GIVEN_TWICE
     OVERWRITTEN
+    NOT_ZERO
     LOCAL_BOUND
     TOTAL_BOUND
+    CENTRAL_LIMIT
     TOTAL_BOUND_BOOKS
+    KINDS
+
+# By kind, the check that it counts against.
+CHECKS = ("one-owner", "one-owner", "one-owner", "no-pin", "local-bound", "total-bound", "total-bound", "total-bound")
 
 cdef struct Evidence:
-    int what
     double seconds
-    uint64_t a, b, c
+    uint64_t a, b, c, d
+    uint64_t when                       # by the clock of the events
+    uint32_t told
+    Event events[TOLD]                  # of this record, oldest first
+    uint32_t threads[TOLD]              # whose they are
 
-cdef explain(Evidence e):
-    if e.what == TAKEN_TWICE:
-        text = f"one-owner: record {e.a:#x} taken by thread {e.c - 1}, but its owner word says {e.b - 1}"
-    elif e.what == GIVEN_TWICE:
-        text = f"one-owner: record {e.a:#x} of thread {e.c - 1} given back, but its owner word says {e.b - 1}"
-    elif e.what == OVERWRITTEN:
-        text = f"one-owner: word {e.b} of record {e.a:#x} was overwritten with {e.c:#x} while it was out"
-    elif e.what == LOCAL_BOUND:
-        text = f"local-bound: a local cache held {e.a} items, its cap is {e.b}"
-    elif e.what == TOTAL_BOUND:
-        text = f"total-bound: {e.a} items cached, the bound is {e.b}"
-    else:
-        text = f"total-bound: by the harness's books {e.a} items cached, the bound is {e.b} and {e.c} may be in transfer"
-    return f"{text} (after {e.seconds:.3f} s)"
+# What the Ps publish, added up by the harness itself.
+cdef struct Survey:
+    uint64_t local, central
+    uint32_t fullest, p, cls            # the longest local cache, and where it is
+
+
+cdef describe(int what, Evidence* e):
+    if what == TAKEN_TWICE:
+        return f"record {e.a:#x} taken by thread {e.c - 1}, but its owner word says {e.b - 1}"
+    if what == GIVEN_TWICE:
+        return f"record {e.a:#x} of thread {e.c - 1} given back, but its owner word says {<int64_t>e.b - 1}"
+    if what == OVERWRITTEN:
+        return f"word {e.b} of record {e.a:#x} was overwritten with {e.c:#x} while it was out"
+    if what == NOT_ZERO:
+        return f"record {e.a:#x} was handed out to thread {e.d} with {e.c:#x} in word {e.b}"
+    if what == LOCAL_BOUND:
+        return f"the local cache of P {e.c}, class {e.d}, held {<int32_t>e.a} items, its cap is {e.b}"
+    if what == TOTAL_BOUND:
+        return f"{e.a + e.b} items cached, {e.a} local and {e.b} central, the bound is {e.c}"
+    if what == CENTRAL_LIMIT:
+        return f"{e.b} items in the central pool, its limit is {e.c} ({e.a} were local)"
+    return f"by the harness's books {e.a} items cached, the bound is {e.b} and {e.c} may be in transfer"
+
+
+cdef story(Evidence* e, double us_a_tick):
+    """The last events of the record, merged over all rings."""
+    told = []
+    for i in range(e.told):
+        did = "gave back" if e.events[i].what & 1 else "took"
+        size = (e.events[i].what >> 1 & 0x7FF) * 8
+        us = (<double>e.events[i].when - <double>e.when) * us_a_tick
+        told.append(f"{us:+,.1f} us thread {e.threads[i]} {did} {size} bytes")
+    return "; its last events, oldest first: " + ", ".join(told) if told else ""
 
 
 # ---- one load ----------------------------------------------------------------------------------------------------
@@ -226,36 +203,42 @@ cdef explain(Evidence e):
 cdef class Load:
     """Threads, tracks and samples of one run against one design.
 
-    `pool` is a RecordPool or a Baseline, made over `ledger`. Each public run_* method is the body of one thread:
-    it leaves the GIL at once and takes it again at its end.
+    `design` is a RecordPool or a Baseline, made over `ledger`; what the sampler holds a pool to is what it is told
+    here, and else what the pool says of itself. Each public run_* method is the body of one thread:
+    it leaves the GIL at once and takes it again at its end. Thread number `threads` is that of a forked child.
     """
     cdef RecordPool pool
     cdef Baseline baseline
     cdef Ledger ledger
     cdef Design design                  # of the baseline; take is NULL for deferpool
     cdef Track* tracks
-    cdef uint32_t threads
-    cdef uint32_t checks                # whether records are written, checked and owned
-    cdef uint32_t stopped
+    cdef Event* events                  # a ring for each thread
+    cdef Hand* hands
     cdef Ring* rings
+    cdef uint32_t threads
+    cdef uint32_t checks                # whether records are compared and owned
+    cdef uint32_t stopped
     cdef uint64_t seed
     cdef uint64_t bound
     cdef bint bounded
+    cdef uint32_t cap
+    cdef uint64_t limit                 # of the central pool; 2**64 - 1 for none
     cdef uint64_t slack                 # items that threads in the middle of a transfer may have in hand
     cdef size_t largest                 # bytes of the last class
     cdef uint32_t procs, cpus
     cdef double began
+    cdef uint64_t began_ticks
     cdef Sample* kept_samples
     cdef uint64_t sampled               # samples ever; the first MAX_SAMPLES of each thinning are kept
     cdef uint64_t kept, every
     cdef uint64_t peak_cached, peak_outside
     cdef uint64_t latest                # cached at the last sample
     cdef uint32_t evidence_lock
-    cdef uint64_t violations
-    cdef Evidence evidence[MAX_EVIDENCE]
+    cdef uint64_t violations[KINDS]
+    cdef Evidence evidence[KINDS * FEW]
 
     def __cinit__(self, design not None, Ledger ledger not None, uint32_t threads, seed, bint checks=True,
-                  bound=None):
+                  bound=None, cap=None, limit=None):
         if not 1 <= threads <= MAX_THREADS:
             raise ValueError(f"threads must be from 1 to {MAX_THREADS}, not {threads}")
         if isinstance(design, RecordPool):
@@ -264,10 +247,13 @@ cdef class Load:
                 bound = self.pool.bound
             self.bounded = bound is not None
             self.bound = bound or 0
+            self.cap = self.pool.cap if cap is None else cap
+            self.limit = self.pool.pool.central.limit if limit is None else limit
             self.slack = threads * <uint64_t>max(1, self.pool.pool.front.cap // 2)
             self.largest = self.pool.sizes[-1]
             self.procs = self.pool.sched.procs
             self.cpus = self.pool.sched.cpus
+            ledger.counts.batch = sizeof(Batch) + (self.pool.pool.central.half - 1) * sizeof(void*)
         else:
             self.baseline = design
             self.design = self.baseline.design
@@ -277,53 +263,128 @@ cdef class Load:
         self.seed = seed % 2**64
         self.checks = checks
         self.every = 1
-        self.tracks = <Track*>calloc(threads, sizeof(Track))
+        self.tracks = <Track*>calloc(threads + 1, sizeof(Track))
+        self.events = <Event*>calloc((threads + 1) * <size_t>EVENTS, sizeof(Event))
+        self.hands = <Hand*>calloc(threads, sizeof(Hand))
         self.kept_samples = <Sample*>malloc(MAX_SAMPLES * sizeof(Sample))
-        self.rings = <Ring*>calloc((threads + 1) // 2, sizeof(Ring))
-        if self.tracks == NULL or self.kept_samples == NULL or self.rings == NULL:
+        self.rings = <Ring*>calloc(threads, sizeof(Ring))
+        if self.tracks == NULL or self.events == NULL or self.hands == NULL or self.kept_samples == NULL or \
+                self.rings == NULL:
             raise MemoryError("no memory for the harness")
-        memset(self.kept_samples, 0, MAX_SAMPLES * sizeof(Sample))    # resident from the start: memory is measured later
-        for thread in range(threads):
+        # resident from the start: memory is measured later
+        memset(self.kept_samples, 0, MAX_SAMPLES * sizeof(Sample))
+        for thread in range(threads + 1):
             self.tracks[thread].random = mix(self.seed ^ mix(thread)) | 1
-        self.began = seconds_now()
+        self.begin()
 
     def __dealloc__(self):
         free(self.tracks)
+        free(self.events)
+        free(self.hands)
         free(self.kept_samples)
         free(self.rings)
 
     # -- evidence ------------------------------------------------------------------------------------------
 
-    cdef void broken(self, int what, uint64_t a, uint64_t b, uint64_t c) noexcept nogil:
+    cdef void broken(self, int what, uint64_t* record, uint64_t a, uint64_t b, uint64_t c, uint64_t d) noexcept nogil:
+        cdef Evidence* e
         lock(&self.evidence_lock)
-        if self.violations < MAX_EVIDENCE:
-            self.evidence[self.violations] = Evidence(what, seconds_now() - self.began, a, b, c)
-        store64(&self.violations, self.violations + 1)
+        if self.violations[what] < FEW:
+            e = &self.evidence[what * FEW + self.violations[what]]
+            e.seconds = seconds_now() - self.began
+            e.when = ticks()
+            e.a, e.b, e.c, e.d = a, b, c, d
+            if record != NULL:
+                self.tell(record, e)
+        store64(&self.violations[what], self.violations[what] + 1)
         unlock(&self.evidence_lock)
+
+    cdef void tell(self, uint64_t* record, Evidence* e) noexcept nogil:
+        """The newest events of a record from all rings, oldest first. Threads write on meanwhile: what may just be
+        overwritten is left out."""
+        cdef uint32_t thread, at, i
+        cdef uint64_t written
+        cdef Event event
+        for thread in range(self.threads + 1):
+            written = load64(&self.tracks[thread].events)
+            for i in range(1, min(written + 1, <uint64_t>EVENTS)):
+                event.what = load64(&self.ring(thread)[(written - i) % EVENTS].what)
+                event.when = load64(&self.ring(thread)[(written - i) % EVENTS].when)
+                if event.what >> 12 != <uint64_t><size_t>record:
+                    continue
+                if load64(&self.tracks[thread].events) + i >= written + EVENTS:
+                    break
+                at = e.told
+                if at == TOLD:                  # full: the oldest goes, unless this one is older still
+                    if event.when <= e.events[0].when:
+                        continue
+                    for at in range(1, <uint32_t>TOLD):
+                        e.events[at - 1] = e.events[at]
+                        e.threads[at - 1] = e.threads[at]
+                    at = TOLD - 1
+                else:
+                    e.told += 1
+                while at and e.events[at - 1].when > event.when:
+                    e.events[at] = e.events[at - 1]
+                    e.threads[at] = e.threads[at - 1]
+                    at -= 1
+                e.events[at] = event
+                e.threads[at] = thread
+
+    cdef inline Event* ring(self, uint32_t thread) noexcept nogil:
+        return self.events + thread * <size_t>EVENTS
+
+    cdef inline void write_down(self, uint32_t thread, uint64_t* record, size_t size, bint given) noexcept nogil:
+        """An event into the thread's ring. A record's address has four bits to spare below, and twelve above."""
+        cdef Track* me = &self.tracks[thread]
+        cdef uint64_t written = me.events
+        cdef Event* event = &self.ring(thread)[written % EVENTS]
+        store64(&event.what, (<uint64_t><size_t>record << 12) | (min(size >> 3, <size_t>0x7FF) << 1) | given)
+        store64(&event.when, ticks())
+        store64(&me.events, written + 1)
 
     # -- one take, one give --------------------------------------------------------------------------------
 
-    cdef inline void own(self, uint32_t thread, uint64_t* record, size_t size) noexcept nogil:
-        """A record just taken: it must be nobody's, and is marked all over."""
-        cdef uint64_t cookie = mix(self.seed ^ <uint64_t><size_t>record)
-        cdef size_t word
-        if not cas64(&record[0], 0, thread + 1):
-            self.broken(TAKEN_TWICE, <uint64_t><size_t>record, load64(&record[0]), thread + 1)
-        for word in range(1, size // 8):
-            record[word] = cookie
+    cdef inline uint64_t cookie_of(self, uint64_t* record) noexcept nogil:
+        return (self.seed ^ <uint64_t><size_t>record) * <uint64_t>0x9E3779B97F4A7C15 | 1
 
-    cdef inline void disown(self, uint32_t owner, uint64_t* record, size_t size) noexcept nogil:
-        """A record about to be given back: it must be its owner's still, and bear the marks."""
-        cdef uint64_t cookie = mix(self.seed ^ <uint64_t><size_t>record)
-        cdef size_t word
-        for word in range(1, size // 8):
-            if record[word] != cookie:
-                self.broken(OVERWRITTEN, <uint64_t><size_t>record, word, record[word])
-                break
+    cdef inline bint own(self, uint32_t thread, uint64_t* record, size_t size) noexcept nogil:
+        """A record just taken: it must be nobody's and all zero, and is marked all over. False: it is somebody's."""
+        self.write_down(thread, record, size, 0)
+        if not cas64(&record[0], 0, thread + 1):
+            self.broken(TAKEN_TWICE, record, <uint64_t><size_t>record, load64(&record[0]), thread + 1, 0)
+            return False
+        if dirt(record, size >> 3):
+            self.not_zero(thread, record, size >> 3)
+        fill(record, size >> 3, self.cookie_of(record))
+        return True
+
+    cdef inline bint disown(self, uint32_t thread, uint32_t owner, uint64_t* record, size_t size) noexcept nogil:
+        """A record about to be given back: it must be its owner's still, and bear the marks. False: it is not his."""
+        self.write_down(thread, record, size, 1)
+        if differs(record, size >> 3, self.cookie_of(record)):
+            self.overwritten(record, size >> 3)
         if not cas64(&record[0], owner + 1, 0):
-            self.broken(GIVEN_TWICE, <uint64_t><size_t>record, load64(&record[0]), owner + 1)
+            self.broken(GIVEN_TWICE, record, <uint64_t><size_t>record, load64(&record[0]), owner + 1, 0)
+            return False
+        return True
+
+    cdef void not_zero(self, uint32_t thread, uint64_t* record, size_t words) noexcept nogil:
+        cdef size_t word
+        for word in range(1, words):
+            if record[word]:
+                self.broken(NOT_ZERO, record, <uint64_t><size_t>record, word, record[word], thread)
+                break
+
+    cdef void overwritten(self, uint64_t* record, size_t words) noexcept nogil:
+        cdef size_t word
+        for word in range(1, words):
+            if record[word] != self.cookie_of(record):
+                self.broken(OVERWRITTEN, record, <uint64_t><size_t>record, word, record[word], 0)
+                break
 
     cdef inline uint64_t* take(self, uint32_t thread, size_t size) noexcept nogil:
+        """NULL: no memory. Or the record is somebody else's, who alone may free it: it counts as given back."""
         cdef Track* me = &self.tracks[thread]
         cdef uint64_t* record
         store64(&me.takes, me.takes + 1)
@@ -337,30 +398,51 @@ cdef class Load:
         if size > self.largest:
             me.past += 1
         if self.checks:
-            self.own(thread, record, size)
+            if not self.own(thread, record, size):
+                store64(&me.gives, me.gives + 1)
+                return NULL
+        else:
+            record[0] = thread + 1
+            fill(record, size >> 3, <uint64_t><size_t>record)
         return record
 
     cdef inline void give(self, uint32_t thread, uint64_t* record, size_t size, uint32_t owner) noexcept nogil:
+        """One that is not the owner's any more is kept from the pool: a second free would end the process unheard."""
         cdef Track* me = &self.tracks[thread]
+        cdef bint his = True
         if self.checks:
-            self.disown(owner, record, size)
-        if self.design.take == NULL:
+            his = self.disown(thread, owner, record, size)
+        else:
+            me.read += record[0] + differs(record, size >> 3, 0)
+            record[0] = 0
+        if not his:
+            pass
+        elif self.design.take == NULL:
             self.pool.free(record)
         else:
             self.design.give(self.design.self, thread, record)
         store64(&me.gives, me.gives + 1)
 
+    cdef inline void wipe(self, uint32_t thread, void* item, size_t size) noexcept nogil:
+        """Before a primitive caches an item: as free would, it is left zeroed."""
+        cdef uint64_t* record = <uint64_t*>(<Header*>item + 1)
+        self.disown(thread, thread, record, size)
+        memset(record, 0, size)
+
+    cdef inline void claim(self, uint32_t thread, void* item, size_t size) noexcept nogil:
+        self.own(thread, <uint64_t*>(<Header*>item + 1), size)
+
     cdef inline bint push_one(self, uint32_t thread, void* item, size_t size) noexcept nogil:
-        self.disown(thread, <uint64_t*>(<Header*>item + 1), size)
+        self.wipe(thread, item, size)
         if push(&self.pool.pool, place_of(&self.pool.pool, 0), item) == DONE:
             return True
-        self.own(thread, <uint64_t*>(<Header*>item + 1), size)
+        self.claim(thread, item, size)
         return False
 
     cdef inline bint pop_one(self, uint32_t thread, void** item, size_t size) noexcept nogil:
         if pop(&self.pool.pool, place_of(&self.pool.pool, 0), item) != DONE:
             return False
-        self.own(thread, <uint64_t*>(<Header*>item[0] + 1), size)
+        self.claim(thread, item[0], size)
         return True
 
     cdef inline bint take_one(self, uint32_t thread, void** item, size_t size) noexcept nogil:
@@ -379,23 +461,27 @@ cdef class Load:
     def taking(self, uint32_t thread):
         """A thread is about to call pool.new."""
         cdef Track* me = &self.tracks[thread]
+        decide(me, 1)
         store64(&me.takes, me.takes + 1)
 
     def took(self, uint32_t thread, size_t address, size_t size):
-        """It has got the record at this address; 0: a MemoryError."""
+        """It has got the record at this address; 0: a MemoryError. False: somebody has it already; it must not be
+        freed, and counts as given back."""
         cdef Track* me = &self.tracks[thread]
         if address == 0:
             store64(&me.failed, me.failed + 1)
-            return
+            return True
         if size > self.largest:
             me.past += 1
-        if self.checks:
-            self.own(thread, <uint64_t*>address, size)
+        if self.checks and not self.own(thread, <uint64_t*>address, size):
+            store64(&me.gives, me.gives + 1)
+            return False
+        return True
 
     def giving(self, uint32_t thread, size_t address, size_t size, uint32_t owner):
-        """A thread is about to call pool.free of the record at this address, which `owner` took."""
-        if self.checks:
-            self.disown(owner, <uint64_t*>address, size)
+        """A thread is about to call pool.free of the record at this address, which `owner` took. False: it must not."""
+        decide(&self.tracks[thread], 2)
+        return not self.checks or self.disown(thread, owner, <uint64_t*>address, size)
 
     def gave(self, uint32_t thread):
         """And has done so."""
@@ -404,7 +490,9 @@ cdef class Load:
 
     def draw(self, uint32_t thread):
         """The next number of the thread's own random sequence."""
-        return draw(&self.tracks[thread])
+        cdef Track* me = &self.tracks[thread]
+        decide(me, draw(me))
+        return me.random
 
     @property
     def stopping(self):
@@ -428,7 +516,6 @@ cdef class Load:
         """Takes records and hands them over in batches, through a bounded queue."""
         cdef uint32_t thread = 2 * pair, turns, tail = 0, n
         cdef Ring* ring = &self.rings[pair]
-        cdef uint64_t* record
         cdef uint64_t done = 0
         with nogil:
             while not load32(&self.stopped) and (records == 0 or done < records):
@@ -439,11 +526,10 @@ cdef class Load:
                     break
                 n = 0
                 while n < BATCH and (records == 0 or done < records):
-                    record = self.take(thread, size)
+                    ring.records[tail % RING][n] = self.take(thread, size)
                     done += 1
-                    if record != NULL:
-                        ring.records[tail % RING][n] = record
-                        n += 1
+                    n += 1
+                decide(&self.tracks[thread], n)
                 ring.n[tail % RING] = n
                 tail += 1
                 store32(&ring.tail, tail)
@@ -466,60 +552,169 @@ cdef class Load:
                 if n > BATCH:
                     break
                 for i in range(n):
-                    self.give(thread, <uint64_t*>ring.records[head % RING][i], size, 2 * pair)
+                    if ring.records[head % RING][i] != NULL:
+                        self.give(thread, ring.records[head % RING][i], size, 2 * pair)
+                decide(&self.tracks[thread], n)
                 head += 1
                 store32(&ring.head, head)
+            store32(&ring.head, head + 1)
 
-    def run_churn(self, uint32_t thread, uint32_t working_set, uint64_t ops):
-        """Takes and gives back at random, all classes and past the last, holding a random working set."""
+    cdef inline void churn_once(self, uint32_t thread, uint32_t working_set) noexcept nogil:
+        """One take or one give, of a place drawn among the thread's own. A take that fails leaves its place taken: what
+        the thread does next must not depend on the allocator."""
         cdef Track* me = &self.tracks[thread]
-        cdef uint64_t* held[256]
-        cdef size_t sizes[256]
+        cdef Hand* hand = &self.hands[thread]
+        cdef uint64_t random = draw(me)
+        cdef uint32_t i = <uint32_t>(random >> 8) % working_set
+        decide(me, 2 * random + (hand.sizes[i] == 0))
+        if hand.sizes[i] == 0:
+            hand.sizes[i] = size_of(random)
+            hand.records[i] = self.take(thread, hand.sizes[i])
+        else:
+            if hand.records[i] != NULL:
+                self.give(thread, hand.records[i], hand.sizes[i], thread)
+            hand.sizes[i] = 0
+
+    cdef void empty_hand(self, uint32_t thread) noexcept nogil:
+        cdef Hand* hand = &self.hands[thread]
         cdef uint32_t i
-        cdef uint64_t done = 0, random
+        for i in range(256):
+            if hand.sizes[i] and hand.records[i] != NULL:
+                self.give(thread, hand.records[i], hand.sizes[i], thread)
+            hand.sizes[i] = 0
+
+    def run_churn(self, uint32_t thread, uint32_t working_set, uint64_t ops, bint leaves=False):
+        """Takes and gives back at random, all classes and past the last, holding a random working set.
+
+        A thread that `leaves` it ends with the records alive: the next thread of its number gives them back.
+        """
+        cdef uint64_t done = 0
         if not 1 <= working_set <= 256:
             raise ValueError(f"working_set must be from 1 to 256, not {working_set}")
         with nogil:
-            for i in range(working_set):
-                held[i] = NULL
             while not load32(&self.stopped) and (ops == 0 or done < ops):
-                random = draw(me)
-                i = (random >> 8) % working_set
-                if held[i] == NULL:
-                    sizes[i] = 8 + (random >> 32) % LARGEST
-                    held[i] = self.take(thread, sizes[i])
-                else:
-                    self.give(thread, held[i], sizes[i], thread)
-                    held[i] = NULL
+                self.churn_once(thread, working_set)
                 done += 1
-            for i in range(working_set):
-                if held[i] != NULL:
-                    self.give(thread, held[i], sizes[i], thread)
+            if not leaves:
+                self.empty_hand(thread)
 
     def run_burst(self, uint32_t thread, uint32_t length, uint64_t ops):
         """Takes `length` records and gives them all back, again and again."""
         cdef uint64_t** held
         cdef size_t size = 64
-        cdef uint32_t i
         cdef uint64_t done = 0
         held = <uint64_t**>calloc(length, sizeof(uint64_t*))
         if held == NULL:
             raise MemoryError("no memory for the harness")
         with nogil:
             while not load32(&self.stopped) and (ops == 0 or done < ops):
-                for i in range(length):
-                    held[i] = self.take(thread, size)
-                for i in range(length):
-                    if held[i] != NULL:
-                        self.give(thread, held[i], size, thread)
+                decide(&self.tracks[thread], length)
+                self.burst_once(thread, held, length, size)
                 done += 2 * length
             free(held)
+
+    cdef void burst_once(self, uint32_t thread, uint64_t** held, uint32_t length, size_t size) noexcept nogil:
+        cdef uint32_t i
+        for i in range(length):
+            held[i] = self.take(thread, size)
+        for i in range(length):
+            if held[i] != NULL:
+                self.give(thread, held[i], size, thread)
+
+    def run_life(self, uint32_t thread, uint32_t working_set, uint64_t ops):
+        """All of it, drawn from the thread's sequence: churn, bursts, records sent to the next thread, and death.
+
+        A life ends at a draw, about once in 64,000 operations, with records alive; or when this number has done its
+        `ops` (0: never); or when the run stops. Returns whether this number should be born again.
+        """
+        cdef uint64_t* held[LONGEST]
+        cdef Track* me = &self.tracks[thread]
+        cdef Hand* hand = &self.hands[thread]
+        cdef uint64_t random
+        cdef uint32_t kind, n, i
+        if not 1 <= working_set <= 256:
+            raise ValueError(f"working_set must be from 1 to 256, not {working_set}")
+        with nogil:
+            while not load32(&self.stopped) and (ops == 0 or hand.done < ops):
+                random = draw(me)
+                decide(me, random)
+                kind = <uint32_t>(random >> 56) % 16
+                if kind < 10:
+                    n = 1 + <uint32_t>(random >> 8) % 256
+                    for i in range(n):
+                        self.churn_once(thread, working_set)
+                elif kind < 12:
+                    n = 1 + <uint32_t>(random >> 8) % LONGEST
+                    self.burst_once(thread, held, n, size_of(random))
+                    n *= 2
+                elif kind < 14:
+                    n = BATCH
+                    self.send(thread, size_of(random))
+                else:
+                    n = RING * BATCH
+                    self.receive(thread)
+                hand.done += n
+                if <uint32_t>(random >> 20) % 512 == 0:
+                    break
+        return not self.stopping and (ops == 0 or hand.done < ops)
+
+    cdef void send(self, uint32_t thread, uint32_t size) noexcept nogil:
+        """A batch of records into the queue of the next thread; a queue that is full makes it give them back itself."""
+        cdef Ring* ring = &self.rings[(thread + 1) % self.threads]
+        cdef uint64_t* record
+        cdef uint32_t tail = ring.tail, i
+        cdef bint full = tail - load32(&ring.head) == RING
+        for i in range(<uint32_t>BATCH):
+            record = self.take(thread, size)
+            if not full:
+                ring.records[tail % RING][i] = record
+            elif record != NULL:
+                self.give(thread, record, size, thread)
+        if not full:
+            ring.n[tail % RING] = BATCH
+            ring.size[tail % RING] = size
+            store32(&ring.tail, tail + 1)
+
+    cdef void receive(self, uint32_t thread) noexcept nogil:
+        """Gives back what the thread before has sent."""
+        cdef Ring* ring = &self.rings[thread]
+        cdef uint32_t head = ring.head, sender = (thread + self.threads - 1) % self.threads, i
+        while load32(&ring.tail) != head:
+            for i in range(ring.n[head % RING]):
+                if ring.records[head % RING][i] != NULL:
+                    self.give(thread, ring.records[head % RING][i], ring.size[head % RING], sender)
+            head += 1
+            store32(&ring.head, head)
+
+    def settle(self):
+        """The threads have ended: gives back, from the calling thread, what they left alive."""
+        cdef uint32_t thread
+        with nogil:
+            for thread in range(self.threads):
+                self.empty_hand(thread)
+                self.receive(thread)
+
+    def fill_up(self, uint32_t each):
+        """So many records of each class taken at once and given back, outside all books: for looks at a pool at rest."""
+        cdef uint32_t i, n = 0
+        cdef size_t size
+        cdef void** held = <void**>calloc(each, sizeof(void*))
+        if held == NULL:
+            raise MemoryError("no memory for the harness")
+        for size in self.pool.sizes:
+            with nogil:
+                for i in range(each):
+                    held[i] = self.pool.new(size)
+                for i in range(each):
+                    self.pool.free(held[i])
+        free(held)
 
     def run_primitives(self, uint32_t thread, uint64_t singles, uint64_t batches):
         """The engine's four primitives themselves: pop and push `singles` times each, popn and pushn `batches` times.
 
         The thread has some records in hand, taken as usual before and given back after. Whatever a primitive hands
-        over must have been nobody's. Returns how often each primitive succeeded.
+        over must have been nobody's. What it tries next follows from what the last primitive answered: nothing is
+        drawn. Returns how often each primitive succeeded.
         """
         cdef void* hand[HAND]
         cdef uint32_t held = 0, half = self.pool.pool.front.cap // 2, i
@@ -557,18 +752,18 @@ cdef class Load:
                 if held >= half:
                     held -= half
                     for i in range(half):
-                        self.disown(thread, <uint64_t*>(<Header*>hand[held + i] + 1), size)
+                        self.wipe(thread, hand[held + i], size)
                     status = pushn(&self.pool.pool, place_of(&self.pool.pool, 0), half, &hand[held])
                     if status == DONE:
                         pushns += 1
                     else:
                         for i in range(half):
-                            self.own(thread, <uint64_t*>(<Header*>hand[held + i] + 1), size)
+                            self.claim(thread, hand[held + i], size)
                         held += half
                 if status != DONE and held + half <= HAND:
                     if popn(&self.pool.pool, place_of(&self.pool.pool, 0), half, &hand[held]) == DONE:
                         for i in range(half):
-                            self.own(thread, <uint64_t*>(<Header*>hand[held + i] + 1), size)
+                            self.claim(thread, hand[held + i], size)
                         popns += 1
                         held += half
                         status = DONE
@@ -598,29 +793,32 @@ cdef class Load:
         return pops, pushes, popns, pushns
 
     def exercise(self, uint64_t takes):
-        """For a forked child, alone in its process: takes all that is cached and `takes` records more, holds them at once
-        and gives them back. A record that is also live with a thread of the parent, or that comes twice, is evidence;
-        so is a sum of stats() that is not right. True when there is none."""
-        cdef uint64_t n = self.pool.stats()["cached"] + takes, i, violations = load64(&self.violations)
+        """For a forked child, alone in its process: takes as many records as are cached and `takes` more, holds them at
+        once and gives them back. A record that is also live with a thread of the parent, or that comes twice, is
+        evidence; so is a sum of stats() that is not right. True when there is none."""
+        cdef uint64_t n = self.pool.stats()["cached"] + takes, i, violations = self.seen()
         cdef uint64_t** held = <uint64_t**>calloc(n, sizeof(uint64_t*))
         cdef bint complete = True
+        cdef uint32_t size
         if held == NULL:
             raise MemoryError("no memory for the harness")
         with nogil:
             for i in range(n):
-                held[i] = <uint64_t*>self.pool.new(8 + i % LARGEST)
-                if held[i] != NULL:
-                    self.own(self.threads, held[i], 8 + i % LARGEST)
-                elif self.ledger.counts.fail_one_in == 0:
+                size = 8 + 8 * (i % WORDS)
+                held[i] = <uint64_t*>self.pool.new(size)
+                if held[i] == NULL:
                     complete = False
+                elif not self.own(self.threads, held[i], size):
+                    held[i] = NULL              # its owner's: see take
             for i in range(n):
-                if held[i] != NULL:
-                    self.disown(self.threads, held[i], 8 + i % LARGEST)
+                size = 8 + 8 * (i % WORDS)
+                if held[i] != NULL and self.disown(self.threads, self.threads, held[i], size):
                     self.pool.free(held[i])
             free(held)
         stats = self.pool.stats()
         conserved = stats["created"] == stats["live"] + stats["cached"] + stats["destroyed"]
-        return complete and conserved and stats["cached"] <= stats["bound"] and violations == load64(&self.violations)
+        bounded = stats["bound"] is None or stats["cached"] <= stats["bound"]
+        return complete and conserved and bounded and violations == self.seen()
 
     # -- the sampler -----------------------------------------------------------------------------------------
 
@@ -640,27 +838,56 @@ cdef class Load:
             minus += load64(&self.tracks[i].takes)
         return plus - minus if plus > minus else 0
 
+    cdef void survey(self, Survey* seen) noexcept nogil:
+        """Each local cache by itself, read from its word; and what the central pool says it holds."""
+        cdef Pool* pool = &self.pool.pool
+        cdef uint32_t p, cls, n
+        seen[0] = Survey(local=0, central=0, fullest=0, p=0, cls=0)
+        for p in range(load32(&pool.member.equipped)):
+            for cls in range(pool.classes):
+                n = count_of(load64(&(<Cache*>(pool.front.caches[p] + place_of(pool, cls))).word), pool.front.cap)
+                seen.local += n
+                if n > seen.fullest:
+                    seen.fullest = n
+                    seen.p = p
+                    seen.cls = cls
+        seen.central = load64(&pool.central.held)
+
+    def beyond(self, uint32_t procs):
+        """[(P, class, items)] of the Ps from `procs` up that hold anything: none may, after procresize(procs)."""
+        cdef Pool* pool = &self.pool.pool
+        cdef uint32_t p, cls, n
+        found = []
+        for p in range(procs, load32(&pool.member.equipped)):
+            for cls in range(pool.classes):
+                n = count_of(load64(&(<Cache*>(pool.front.caches[p] + place_of(pool, cls))).word), pool.front.cap)
+                if n:
+                    found.append((p, cls, n))
+        return found
+
     cdef void sample(self) noexcept nogil:
-        cdef Look seen
+        cdef Survey seen
         cdef uint64_t cached, outside, gives = 0, i
+        for i in range(self.threads):           # before what is cached: a sampler put to sleep in between must not make
+            gives += load64(&self.tracks[i].gives)      # a list that grows look as if it did not
         if self.design.take == NULL:
-            look(&self.pool.pool, &seen)
+            self.survey(&seen)
             cached = seen.local + seen.central
-            if seen.fullest > self.pool.pool.front.cap:
-                self.broken(LOCAL_BOUND, seen.fullest, self.pool.pool.front.cap, 0)
+            if seen.fullest > self.cap:
+                self.broken(LOCAL_BOUND, NULL, seen.fullest, self.cap, seen.p, seen.cls)
             if self.bounded and cached > self.bound:
-                self.broken(TOTAL_BOUND, cached, self.bound, 0)
+                self.broken(TOTAL_BOUND, NULL, seen.local, seen.central, self.bound, 0)
+            if seen.central > self.limit:
+                self.broken(CENTRAL_LIMIT, NULL, seen.local, seen.central, self.limit, 0)
         else:
             cached = self.design.cached(self.design.self)
             seen.fullest = 0
         outside = self.outside()
         if self.bounded and outside > self.bound + self.slack:
-            self.broken(TOTAL_BOUND_BOOKS, outside, self.bound, self.slack)
-        for i in range(self.threads):
-            gives += load64(&self.tracks[i].gives)
+            self.broken(TOTAL_BOUND_BOOKS, NULL, outside, self.bound, self.slack, 0)
         store64(&self.latest, cached)
-        self.peak_cached = max(self.peak_cached, cached)
-        self.peak_outside = max(self.peak_outside, outside)
+        store64(&self.peak_cached, max(self.peak_cached, cached))
+        store64(&self.peak_outside, max(self.peak_outside, outside))
         if self.sampled % self.every == 0:
             if self.kept == MAX_SAMPLES:            # thin out: keep every other one, and sample half as densely
                 for i in range(<uint64_t>MAX_SAMPLES // 2):
@@ -682,6 +909,7 @@ cdef class Load:
     def begin(self):
         """The threads are about to start: time counts from now."""
         self.began = seconds_now()
+        self.began_ticks = ticks()
 
     def stop(self):
         """Asks the threads to end; the sampler goes on."""
@@ -699,19 +927,43 @@ cdef class Load:
 
     # -- figures ---------------------------------------------------------------------------------------------
 
+    cdef uint64_t seen(self) noexcept nogil:
+        """Violations of all kinds, so far."""
+        cdef uint64_t total = 0
+        cdef uint32_t kind
+        for kind in range(<uint32_t>KINDS):
+            total += load64(&self.violations[kind])
+        return total
+
+    def violated(self):
+        """How often each check was violated, by the check's name; only those that were."""
+        counts = {}
+        for kind, check in enumerate(CHECKS):
+            if self.violations[kind]:
+                counts[check] = counts.get(check, 0) + self.violations[kind]
+        return counts
+
+    def decisions(self):
+        """For each thread a hash of what it has decided to do, in order: two runs from one seed agree."""
+        return [mix(self.tracks[i].decisions ^ mix(self.tracks[i].random)) for i in range(self.threads)]
+
     def books(self):
         """The harness's own figures, for the end of a run."""
-        takes = failed = gives = past = 0
+        takes = failed = gives = past = decisions = 0
         for i in range(self.threads):
             takes += load64(&self.tracks[i].takes)
             failed += load64(&self.tracks[i].failed)
             gives += load64(&self.tracks[i].gives)
             past += self.tracks[i].past
+        for each in self.decisions():
+            decisions = mix(<uint64_t>(decisions ^ each))
         return {
             "takes": takes - failed, "failed": failed, "gives": gives, "created": self.ledger.created,
-            "destroyed": self.ledger.destroyed, "refused": self.ledger.refused, "samples": load64(&self.sampled),
+            "destroyed": self.ledger.destroyed, "refused": self.ledger.refused,
+            "refused_record": self.ledger.refused_at("record"), "refused_batch": self.ledger.refused_at("batch"),
+            "refused_caches": self.ledger.refused_at("caches"), "samples": load64(&self.sampled),
             "peak_cached": load64(&self.peak_cached), "peak_outside": load64(&self.peak_outside),
-            "past": past, "violations": load64(&self.violations), "slack": self.slack,
+            "past": past, "violations": self.seen(), "slack": self.slack, "decisions": decisions,
         }
 
     def now(self):
@@ -723,8 +975,17 @@ cdef class Load:
 
     def curve(self):
         """[(seconds, cached, records given back so far)] of the samples kept."""
-        return [(self.kept_samples[i].seconds, self.kept_samples[i].cached, self.kept_samples[i].gives) for i in range(self.kept)]
+        cdef Sample* kept = self.kept_samples
+        return [(kept[i].seconds, kept[i].cached, kept[i].gives) for i in range(self.kept)]
 
     def first_evidence(self):
-        """One sentence for each of the first violations."""
-        return [explain(self.evidence[i]) for i in range(min(self.violations, <uint64_t>MAX_EVIDENCE))]
+        """The first violations of each kind, each as "check: what was seen", and the last events of the record."""
+        cdef double us_a_tick = 1e6 * (seconds_now() - self.began) / max(1, <int64_t>(ticks() - self.began_ticks))
+        cdef Evidence* e
+        texts = []
+        for kind, check in enumerate(CHECKS):
+            for i in range(min(int(self.violations[kind]), FEW)):
+                e = &self.evidence[kind * FEW + i]
+                text = f"{check}: {describe(kind, e)} (after {e.seconds:.3f} s){story(e, us_a_tick)}"
+                texts.append((e.seconds, text))
+        return [text for _, text in sorted(texts)]

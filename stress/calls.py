@@ -1,6 +1,8 @@
 """A take and a give through the Python face, reported to the harness as the nogil threads report theirs."""
 from __future__ import annotations
 
+import ctypes
+
 import deferpool
 from stress._load import Load
 
@@ -12,11 +14,20 @@ def take(load: Load, pool: deferpool.RecordPool, thread: int, size: int) -> defe
     except MemoryError:
         load.took(thread, 0, size)
         return None
-    load.took(thread, record.address or 0, size)
+    if not load.took(thread, record.address or 0, size):
+        _abandon(record)
+        return None
     return record
 
 
 def give(load: Load, pool: deferpool.RecordPool, thread: int, record: deferpool.Record, owner: int) -> None:
-    load.giving(thread, record.address or 0, record.size, owner)
-    pool.free(record)
+    if load.giving(thread, record.address or 0, record.size, owner):
+        pool.free(record)
+    else:
+        _abandon(record)
     load.gave(thread)
+
+
+def _abandon(record: deferpool.Record) -> None:
+    """Somebody else has the record: freed here, by its handle's end too, it would end the process unheard."""
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(record))

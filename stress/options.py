@@ -17,7 +17,7 @@ from stress.arguments import Parser, even, number, seconds
 from stress.plan import Options
 from stress.reports import outputs
 from stress.reports.outputs import Outputs
-from stress.scenarios import ALL
+from stress.scenarios import ALL, DEFAULT
 from stress.shard import Shard
 
 ENVIRONMENT = ("DEFERPOOL_PORTABLE", "DEFERPOOL_PROCS", "GLIBC_TUNABLES", "LD_PRELOAD", "TSAN_OPTIONS", "ASAN_OPTIONS",
@@ -47,7 +47,7 @@ def parse(arguments: Sequence[str], commands: str = "") -> Command:
     if procs is None and os.environ.get("DEFERPOOL_PROCS", "").strip():
         procs = int(os.environ["DEFERPOOL_PROCS"])  # a bad one was refused when deferpool was imported
     options = Options(
-        scenarios=tuple(dict.fromkeys(given.scenario)) or tuple(ALL),
+        scenarios=tuple(dict.fromkeys(given.scenario)) or DEFAULT,
         modes=_modes(parser, given.mode), calls=_calls(given.calls),
         threads=given.threads, seconds=given.seconds, ops=given.ops, seed=given.seed, procs=procs, cap=given.cap,
         limit=given.limit, no_limit=given.no_limit, fail=given.fail, checks=not given.no_checks,
@@ -70,7 +70,7 @@ def _parser(commands: str) -> tuple[Parser, list[argparse.Action]]:
     add = parser.add_argument
     length, limit = parser.add_mutually_exclusive_group(), parser.add_mutually_exclusive_group()
     repeated = [
-        add("scenario", nargs="*", type=_scenario, help=f"default: all of {', '.join(ALL)}"),
+        add("scenario", nargs="*", type=_scenario, help=f"of {', '.join(ALL)}; default: all but soak"),
         add("--mode", choices=["both", "sections", "portable"], default="both",
             help="how threads own their P (default: both)"),
         add("--calls", choices=["auto", "nogil", "python", "both"], default="auto",

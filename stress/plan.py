@@ -16,6 +16,7 @@ PER_THREAD = "a list per thread"
 
 SAMPLES = 1_000  # of the bounds, at least, in every run whose length is not given by its operations
 SIZES = (16, 32, 48, 64, 80)
+Site = Literal["record", "batch", "caches"]  # where a pool asks its allocator; see Ledger
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,6 @@ class Options:
     no_limit: bool = False
     fail: int = 0
     checks: bool = True
-
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +59,9 @@ class Plan:
     during: Callable[[Running], None] | None = None  # what goes on meanwhile; the run ends with it
     cpu: Callable[[int], int] | None = None  # where thread i is pinned
     spread: bool = True  # test builds: each thread among Ps of its own
+    collects: bool = False  # whether full collections clear the central pools
+    clears: bool = False  # whether something clears the pool while the run is on
+    refuses: bool = False  # whether the scenario itself makes allocations fail
     label: str = ""
 
     @property
@@ -93,9 +96,18 @@ class Verdict:
     evidence: tuple[str, ...] = ()  # broken: the first things seen; not checked: why not
 
 
+@dataclass(frozen=True)
+class Cleared:
+    """A pool at rest with items in both kinds of places, before and after its clearing."""
+
+    central: tuple[int, int]  # before and after clearpools(), or a full collection
+    per_p: tuple[list[list[int]], list[list[int]]]  # likewise: for each P the items of each class
+    left: int  # cached after the pool's own clear()
+
+
 @dataclass
 class Result:
-    """What a run gave. `broken` is filled by the checks: a sentence for each invariant that did not hold."""
+    """What a run gave. `verdicts` is filled by the checks."""
 
     plan: Plan
     seconds: float = 0.0
@@ -106,22 +118,31 @@ class Result:
     stats: dict[str, Any] = field(default_factory=dict)
     restarts: int = 0
     curve: list[tuple[float, int, int]] = field(default_factory=list)
-    evidence: list[str] = field(default_factory=list)  # from the threads and the sampler, while they ran
+    decisions: list[int] = field(default_factory=list)  # by thread: a hash of what it decided to do
+    evidence: list[str] = field(default_factory=list)  # "check: what was seen", while the run was on
+    violated: dict[str, int] = field(default_factory=dict)  # by check: how often the threads and the sampler saw it
+    cleared: Cleared | None = None
+    beyond: list[tuple[int, int, int]] = field(default_factory=list)  # P, class, items after procresize(1)
     one_p: int = 0  # cached at the end, after procresize(1) and clearpools()
     left: dict[str, int] = field(default_factory=dict)  # what the allocator missed once all was given back
     resident: list[int] = field(default_factory=list)  # bytes, now and then; where the scenario looks
     notes: list[str] = field(default_factory=list)
     interrupted: bool = False
     verdicts: list[Verdict] = field(default_factory=list)  # one for each check
-    broken: list[str] = field(default_factory=list)
 
     @property
     def operations(self) -> int:
         return self.books["takes"] + self.books["gives"]
 
     @property
+    def broken(self) -> list[str]:
+        """A line for each piece of evidence, after the name of its check."""
+        return [f"{verdict.check}: {text}" for verdict in self.verdicts if verdict.outcome == "broken"
+                for text in verdict.evidence]
+
+    @property
     def verdict(self) -> str:
-        if self.broken:
+        if any(verdict.outcome == "broken" for verdict in self.verdicts):
             return "FAILED"
         if self.interrupted:
             return "interrupted"

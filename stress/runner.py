@@ -1,19 +1,24 @@
 """Runs one plan: threads, sampler and disturbance, and then the books. Judges nothing."""
 from __future__ import annotations
 
+import gc
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 
 import deferpool
+from deferpool.testing import Crew, Failure
 from stress import machine
 from stress._baselines import PerP, PerThread
-from stress._load import Ledger, Load
-from stress.plan import DEFERPOOL, PER_P, SAMPLES, Plan, Result
+from stress._ledger import Ledger
+from stress._load import Load
+from stress.plan import DEFERPOOL, PER_P, SAMPLES, Cleared, Plan, Result
 
 SAMPLE_EVERY_US = 150
 PATIENCE_S = 60.0
+OPS_A_STEP = 2_000  # of all threads, where operations are given: so often the scenario disturbs them
 Tick = Callable[[float, int, int, int | None], None]  # share of the run done, operations, cached, bound
 
 
@@ -24,14 +29,24 @@ class Running:
         self.plan = plan
         self.load = load
         self.ledger = ledger
-        self.broken: list[str] = []
+        self.evidence = evidence = list[str]()
+        self.counts: Counter[str] = Counter(forks=0, resizes=0, resizes_refused=0, pools_refused=0, refused_pool=0)
         self.resident: list[int] = []
         self.notes: list[str] = []
-        self.threads: list[threading.Thread] = []
         self._pool = pool
         self._tick = tick
         self._began = time.monotonic()
-        self._gate = threading.Event()
+
+        def died(failure: Failure) -> None:  # knows nothing of self: a cycle would keep the pool alive
+            evidence.append(f"alive: thread {failure.index} died: {failure.error!r}")
+            failure.error.with_traceback(None)  # its frames would, too
+            load.stop()
+
+        self._crew = Crew(plan.scenario, on_failure=died)
+
+    @property
+    def threads(self) -> list[threading.Thread]:
+        return self._crew.threads
 
     @property
     def pool(self) -> deferpool.RecordPool:
@@ -41,27 +56,37 @@ class Running:
     def start(self, index: int, body: Callable[[Load, deferpool.RecordPool, int], object]) -> threading.Thread:
         """A new thread with the tracks of number `index`."""
 
-        def work() -> None:
-            try:
-                if self.plan.cpu is not None:
-                    machine.pin(self.plan.cpu(index))
-                if self.plan.spread:
-                    self.load.spread(index)
-                self._gate.wait()
-                body(self.load, self._pool, index)  # type: ignore[arg-type]
-            except BaseException as error:
-                self.broken.append(f"thread {index} died: {error!r}")
-                self.load.stop()
+        def settle() -> None:
+            if self.plan.cpu is not None:
+                machine.pin(self.plan.cpu(index))
+            if self.plan.spread:
+                self.load.spread(index)
 
-        thread = threading.Thread(target=work, name=f"{self.plan.scenario}-{index}", daemon=True)
-        self.threads.append(thread)
-        thread.start()
-        return thread
+        def work() -> None:
+            body(self.load, self._pool, index)  # type: ignore[arg-type]
+
+        return self._crew.start(index, work, before=settle)
+
+    def saw(self, check: str, text: str) -> None:
+        """Evidence against a check."""
+        self.evidence.append(f"{check}: {text}")
+
+    def procresize(self, n: int) -> bool:
+        """Changes the number of Ps and looks at those that went. False: the allocator refused it, on purpose."""
+        self.counts["resizes"] += 1
+        try:
+            self.pool.sched.procresize(n)
+        except MemoryError:
+            self.counts["resizes_refused"] += 1
+            return False
+        for p, cls, items in self.load.beyond(n):
+            self.saw("resize", f"procresize({n}) has returned, and P {p} holds {items} items of class {cls}")
+        return True
 
     def go(self) -> None:
-        """Lets the threads start: all are there by now. One that runs already makes the next one wait for a CPU."""
+        """Lets the threads start once all are there: one that runs already makes the next one wait for a CPU."""
         self._began = time.monotonic()
-        self._gate.set()
+        self._crew.go()
 
     def tick(self, share: float | None = None) -> None:
         """Shows where the run is. `share`: how much of it is done, where operations and time do not tell."""
@@ -80,6 +105,36 @@ class Running:
     def seen_enough(self) -> bool:
         """Whether the sampler has had its thousand looks; on a crowded machine it may have to wait for its turns."""
         return self.load.samples >= SAMPLES or time.monotonic() > self._began + PATIENCE_S
+
+    def disturb(self, step: Callable[[], object], times: int, seconds: float | None = None) -> int:
+        """Calls step() again and again and returns how often: as long as the command line says, else so many times and
+        at most so many seconds. A given number of operations is waited for, and has its share of the steps: two runs
+        with one seed do the same."""
+        options = self.plan.options
+        if options.ops is not None:
+            times = max(4, min(times, options.ops // OPS_A_STEP))
+        done = 0
+        while not self.load.stopping:
+            if options.ops is not None and done >= times:
+                break
+            over = options.seconds is None and (done >= times or (seconds is not None and self.elapsed > seconds))
+            if over and self.seen_enough():
+                break
+            step()
+            done += 1
+            by_steps = 0.0 if options.seconds else done / times
+            length = options.seconds or (seconds if options.ops is None else None)
+            self.tick(max(by_steps, self.elapsed / length if length else 0.0))
+            if self.out_of_time():
+                break
+        if options.ops is not None:
+            self.wait()
+        return done
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the threads were let go."""
+        return time.monotonic() - self._began
 
     def wait(self) -> None:
         """Until the threads have done their operations, or the time is over and the sampler has seen enough."""
@@ -138,7 +193,7 @@ def run(plan: Plan, tick: Tick, interruption: Interruption | None = None) -> Res
     bound = None
     design: deferpool.RecordPool | PerP | PerThread
     if plan.design == DEFERPOOL:
-        sched = deferpool.Sched(plan.procs, portable=plan.mode == "portable", clear_on_gc=False)
+        sched = deferpool.Sched(plan.procs, portable=plan.mode == "portable", clear_on_gc=plan.collects)
         design = pool = deferpool.RecordPool(plan.sizes, cap=options.cap, limit=plan.limit, sched=sched,
                                              allocator=ledger.capsule(), debug=False)
         result.mode_at_start, result.procs = sched.mode, sched.procs
@@ -147,7 +202,7 @@ def run(plan: Plan, tick: Tick, interruption: Interruption | None = None) -> Res
     else:
         design = (PerP if plan.design == PER_P else PerThread)(ledger)
     result.bound = bound
-    load = Load(design, ledger, plan.threads, options.seed, options.checks, bound)
+    load = Load(design, ledger, plan.threads, options.seed, options.checks, bound, options.cap, plan.limit)
     interruption.watch(load)
     running = Running(plan, load, pool, ledger, tick)
     ledger.failing(options.fail, options.seed)
@@ -164,28 +219,46 @@ def run(plan: Plan, tick: Tick, interruption: Interruption | None = None) -> Res
     load.stop()
     for thread in running.threads:
         thread.join()
+    ledger.failing(0, 0)
+    load.settle()
     result.seconds = time.perf_counter() - began
     load.finish()
     sampler.join()
-    ledger.failing(0, 0)
     interruption.watch(None)  # it would keep the pool alive
     result.interrupted = interruption.asked
 
-    result.books = load.books()
+    result.books = {**load.books(), **running.counts}
     result.curve = load.curve()
-    result.evidence = load.first_evidence()
-    result.broken = running.broken
+    result.decisions = load.decisions()
+    result.evidence = load.first_evidence() + running.evidence
+    result.violated = load.violated()
     result.resident = running.resident
     result.notes = running.notes
     if pool is not None and sched is not None:
         result.stats = pool.stats()
         result.restarts = sched.stats()["restarts"]
-        sched.procresize(1)
-        sched.clearpools()
-        result.one_p = pool.stats()["cached"]
-        pool.clear()
+        _at_rest(result, load, pool)
         result.left = {"records": ledger.created - ledger.destroyed}
         del running, load, design, pool     # the pool gives back its own memory with its last reference
         result.left["memory of the pool"] = ledger.meta_outstanding
     tick(1.0, result.operations, result.curve[-1][1] if result.curve else 0, bound)
     return result
+
+
+def _at_rest(result: Result, load: Load, pool: deferpool.RecordPool) -> None:
+    """The threads have ended and the books are closed: what clearing and the removal of Ps leave behind."""
+    load.fill_up(3 * pool.cap)
+    before = pool.stats()
+    if result.plan.collects:
+        gc.collect()
+    else:
+        pool.sched.clearpools()
+    after = pool.stats()
+    pool.sched.procresize(1)
+    result.beyond = load.beyond(1)
+    pool.sched.clearpools()
+    result.one_p = pool.stats()["cached"]
+    load.fill_up(3 * pool.cap)
+    pool.clear()
+    result.cleared = Cleared((before["central"], after["central"]), (before["per_p"], after["per_p"]),
+                             pool.stats()["cached"])

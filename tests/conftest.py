@@ -1,9 +1,12 @@
-"""Both modes for every test that asks for one, and what must be sure before any test starts."""
+"""Both modes for every test that asks for one, the wheel, and what must be sure before any test starts."""
 import os
+import shutil
 import sysconfig
+from pathlib import Path
 
 import pytest
-from helpers import Mode
+from builds import once, run
+from helpers import ROOT, Mode
 
 import deferpool
 from stress import machine
@@ -27,3 +30,33 @@ def _still_without_gil() -> None:
         import stress._load  # noqa: F401
 
         assert not machine.has_gil()
+
+
+# ---- builds, all of them outside the checkout -----------------------------------------------------------
+
+@pytest.fixture(scope="session")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What git knows of this checkout, more or less."""
+    ignored = [line.strip("/\n") for line in (ROOT / ".gitignore").read_text().splitlines()]
+
+    def make(folder: Path) -> None:
+        shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(".git", *ignored), dirs_exist_ok=True)
+
+    return once(tmp_path_factory, "checkout", make)
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory, checkout: Path) -> Path:
+    def make(folder: Path) -> None:
+        run("-m", "pip", "wheel", "--no-index", "--no-build-isolation", "--no-deps", "-w", folder, checkout, cwd=folder)
+
+    (made,) = once(tmp_path_factory, "wheel", make).glob("*.whl")
+    return made
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Path:
+    def make(folder: Path) -> None:
+        run("-m", "pip", "install", "--no-index", "--no-deps", "--target", folder, wheel, cwd=folder)
+
+    return once(tmp_path_factory, "installed", make)

@@ -19,7 +19,7 @@ NOT_CHECKED = Verdict("reuse", "nothing is made while something is cached", "not
 
 def result(
     scenario: str, mode: str = "portable", *verdicts: Verdict, design: str = DEFERPOOL, interrupted: bool = False,
-    broken: Sequence[str] = (), options: Options | None = None, peak: int = 900,
+    options: Options | None = None, peak: int = 900,
 ) -> Result:
     """2 s at 3,000,000 operations a second; the curve rises to `peak` in its middle, and the bound is 1,536."""
     ours = design == DEFERPOOL
@@ -34,7 +34,6 @@ def result(
         stats={"gets": 3_000_000, "cached": 900, "per_p": [[1], [2]]} if ours else {}, restarts=0,
         curve=[(at / 1000, height, at * 1500) for at, height in enumerate(heights)],
         resident=[40 << 20, 41 << 20], notes=["5 things happened"], interrupted=interrupted, verdicts=list(verdicts),
-        broken=list(broken),
     )
 
 

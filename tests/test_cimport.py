@@ -1,80 +1,17 @@
 """The wheel serves Cython authors: built from a clean copy, installed elsewhere, cimported by a project of its own."""
 import ast
-import fcntl
-import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import tarfile
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from builds import once, run
 from helpers import ROOT, run_python
 
 PROJECT = Path(__file__).parent / "cimport_project"
-
-
-# ---- builds, all of them outside the checkout -----------------------------------------------------------
-
-
-def run(*command: str | Path, cwd: Path, path: Path | None = None) -> None:
-    """With no Python path but `path`, and none of the settings of this session."""
-    unwanted = ("DEFERPOOL_", "PYTHONPATH", "GLIBC_TUNABLES", "LD_PRELOAD", "CFLAGS")
-    env = {key: value for key, value in os.environ.items() if not key.startswith(unwanted)}
-    if path is not None:
-        env["PYTHONPATH"] = str(path)
-    done = subprocess.run(
-        [sys.executable, *map(str, command)], cwd=cwd, env=env, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
-def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
-    """A folder that is made once in a session, whichever worker of it comes first."""
-    base = factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        base = base.parent
-    folder, done = base / name, base / f"{name}.done"
-    with (base / f"{name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not done.exists():
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir()
-            make(folder)
-            done.touch()
-    return folder
-
-
-@pytest.fixture(scope="module")
-def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What git knows of this checkout, more or less."""
-    ignored = [line.strip("/\n") for line in (ROOT / ".gitignore").read_text().splitlines()]
-
-    def make(folder: Path) -> None:
-        shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(".git", *ignored), dirs_exist_ok=True)
-
-    return once(tmp_path_factory, "checkout", make)
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory, checkout: Path) -> Path:
-    def make(folder: Path) -> None:
-        run("-m", "pip", "wheel", "--no-index", "--no-build-isolation", "--no-deps", "-w", folder, checkout, cwd=folder)
-
-    (made,) = once(tmp_path_factory, "wheel", make).glob("*.whl")
-    return made
-
-
-@pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Path:
-    def make(folder: Path) -> None:
-        run("-m", "pip", "install", "--no-index", "--no-deps", "--target", folder, wheel, cwd=folder)
-
-    return once(tmp_path_factory, "installed", make)
 
 
 def compile_consumer(folder: Path, against: Path, first_line: str = "") -> None:
@@ -93,7 +30,7 @@ def consumer(tmp_path_factory: pytest.TempPathFactory, installed: Path) -> Path:
 
 
 def sources(checkout: Path) -> set[str]:
-    return {f"deferpool/{path.name}" for path in (checkout / "deferpool").iterdir() if path.is_file()}
+    return {str(path.relative_to(checkout)) for path in (checkout / "deferpool").rglob("*") if path.is_file()}
 
 
 def test_wheel_has_what_is_needed_and_no_more(checkout: Path, wheel: Path) -> None:
@@ -107,7 +44,10 @@ def test_wheel_has_what_is_needed_and_no_more(checkout: Path, wheel: Path) -> No
     binaries = {name.partition(".")[0] for name in names if name.endswith(".so")}
     assert binaries == {f"deferpool/{name}" for name in ("_central", "_pool", "_sched", "records")}
     assert {name.split("/")[0] for name in names} == {"deferpool", metadata.split("/")[0]}
-    assert not [name for name in names if name.endswith((".c", ".py")) and name != "deferpool/__init__.py"]
+    pure = {name for name in names if name.endswith(".py")}
+    assert "deferpool/testing/plugin.py" in pure
+    assert pure == {name for name in sources(checkout) if name.endswith(".py")}
+    assert not [name for name in names if name.endswith(".c")]
 
 
 def test_sdist_has_the_same_sources(checkout: Path, tmp_path: Path) -> None:

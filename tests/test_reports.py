@@ -46,15 +46,6 @@ def test_figures_of_a_run() -> None:
     assert run["curve"][1000] == {"seconds": 1.0, "cached": 1700, "given_back": 1_500_000}
 
 
-def test_what_is_broken_without_a_verdict_is_a_check_too() -> None:
-    """A thread that died has no check of its own; and what a verdict says already is not said twice."""
-    broken = ["thread 3 died: ValueError('a: b')", "fork: no child came back", "total-bound: " + BROKEN.evidence[0]]
-    run = report([result("churn", "portable", HELD, BROKEN, broken=broken)])["runs"][0]
-    assert run["verdict"] == "FAILED"
-    assert [(check["check"], check["outcome"], check["evidence"]) for check in run["checks"]][2:] == [
-        ("run", "broken", [broken[0]]), ("fork", "broken", ["no child came back"])]
-
-
 @pytest.mark.parametrize(
     ("results", "lost", "word", "status"),
     [

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any, Literal, TypedDict, Union, get_args, get_origin, get_type_hints, is_typeddict
@@ -97,8 +97,7 @@ def campaign(
 
 
 def of_run(number: int, result: Result) -> Run:
-    plan, checks = result.plan, list(_checks(result))
-    broken = any(check["outcome"] == "broken" for check in checks)
+    plan = result.plan
     return {
         "number": number, "scenario": plan.scenario, "title": plan.title, "design": plan.design,
         "mode": result.mode_at_start, "calls": plan.calls, "threads": plan.threads, "procs": result.procs,
@@ -106,7 +105,10 @@ def of_run(number: int, result: Result) -> Run:
         "seconds": result.seconds, "operations": result.operations,
         "ops_per_second": round(result.operations / max(result.seconds, 1e-9), 1),
         "samples": result.books["samples"], "restarts": result.restarts, "peak_cached": result.books["peak_cached"],
-        "verdict": "FAILED" if broken else _VERDICTS[result.verdict], "checks": checks, "notes": list(result.notes),
+        "verdict": _VERDICTS[result.verdict],
+        "checks": [{"check": each.check, "reason": each.reason, "outcome": each.outcome,
+                    "evidence": list(each.evidence)} for each in result.verdicts],
+        "notes": list(result.notes),
         "books": dict(result.books), "stats": dict(result.stats), "resident": list(result.resident),
         "curve": [{"seconds": s, "cached": c, "given_back": g} for s, c, g in result.curve],
     }
@@ -115,24 +117,6 @@ def of_run(number: int, result: Result) -> Run:
 _VERDICTS: dict[str, Literal["held", "grows", "interrupted", "FAILED"]] = {
     "held": "held", "grows": "grows", "interrupted": "interrupted", "FAILED": "FAILED",
 }
-
-
-def _checks(result: Result) -> Iterator[Check]:
-    """The verdicts; and what else went wrong in the run, such as a thread that died, by the name it begins with."""
-    said = set()
-    for verdict in result.verdicts:
-        said |= {*verdict.evidence, *(f"{verdict.check}: {text}" for text in verdict.evidence)}
-        yield {"check": verdict.check, "reason": verdict.reason, "outcome": verdict.outcome,
-               "evidence": list(verdict.evidence)}
-    besides: dict[str, list[str]] = {}
-    for text in result.broken:
-        if text not in said:
-            name, colon, rest = text.partition(": ")
-            named = bool(colon) and " " not in name
-            besides.setdefault(name if named else "run", []).append(rest if named else text)
-    for name, texts in besides.items():
-        yield {"check": name, "reason": "the run goes through, and nothing in it fails", "outcome": "broken",
-               "evidence": texts}
 
 
 # ---- what follows from a document ---------------------------------------------------------------------

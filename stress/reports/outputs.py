@@ -60,11 +60,12 @@ def chosen(parser: Parser, given: argparse.Namespace, inputs: Sequence[Path] = (
         taken[real] = f"--{kind.option} {path} is written"
         if kind.needs and find_spec(kind.needs) is None:
             parser.error(f"--{kind.option} needs {kind.needs}, which is not installed here")
-        _check_writable(parser, path)
+        check_writable(parser, path)
     return tuple(found)
 
 
-def _check_writable(parser: Parser, path: Path) -> None:
+def check_writable(parser: Parser, path: Path) -> None:
+    """Ends the process with one line when it cannot be."""
     existed = path.exists()
     try:
         with path.open("a"):

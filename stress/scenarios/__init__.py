@@ -3,7 +3,21 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from stress.scenarios import burst, churn, fork, interrupt, migrate, oversubscribe, resize, threads
+from stress.scenarios import (
+    burst,
+    churn,
+    collect,
+    fork,
+    interrupt,
+    limit,
+    migrate,
+    mixed,
+    oversubscribe,
+    resize,
+    soak,
+    starve,
+    threads,
+)
 
 ALL: dict[str, ModuleType] = {
     "migrate": migrate,
@@ -14,4 +28,10 @@ ALL: dict[str, ModuleType] = {
     "resize": resize,
     "threads": threads,
     "fork": fork,
+    "collect": collect,
+    "starve": starve,
+    "limit": limit,
+    "mixed": mixed,
+    "soak": soak,
 }
+DEFAULT = tuple(name for name in ALL if name != "soak")  # what runs unless somebody asks: minutes, not hours

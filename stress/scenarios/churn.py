@@ -4,6 +4,7 @@ It is what long-running work does: sizes mix, records live for a while, and ther
 """
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import deferpool
@@ -12,9 +13,11 @@ from stress._load import Load
 from stress.calls import give, take
 from stress.plan import Options, Plan
 
+Body = Callable[[Load, deferpool.RecordPool, int], None]
+
 WORKING_SET = 64
 SECONDS = 2.0
-LARGEST = 112  # bytes less 8: past the last class now and then
+WORDS = 14  # of 8 bytes, at most, in a record: past the last class now and then
 
 
 def plans(options: Options) -> list[Plan]:
@@ -42,16 +45,17 @@ def nogil(working_set: int, ops: int, load: Load, pool: deferpool.RecordPool, th
 
 def through_python(working_set: int, ops: int, load: Load, pool: deferpool.RecordPool, thread: int) -> None:
     held: list[deferpool.Record | None] = [None] * working_set
+    full = [False] * working_set  # a take that fails leaves its place full: the next decision must not depend on it
     done = 0
     while not load.stopping and (not ops or done < ops):
         random = load.draw(thread)
         at = (random >> 8) % working_set
-        record = held[at]
-        if record is None:
-            held[at] = take(load, pool, thread, 8 + (random >> 32) % LARGEST)
-        else:
+        if not full[at]:
+            held[at] = take(load, pool, thread, 8 + 8 * ((random >> 32) % WORDS))
+        elif (record := held[at]) is not None:
             give(load, pool, thread, record, thread)
             held[at] = None
+        full[at] = not full[at]
         done += 1
     for record in held:
         if record is not None:

@@ -1,6 +1,7 @@
-"""threads: a hundred threads start, work a little and end, a hundred times; memory stays flat.
+"""threads: a hundred threads start, work a little and end with records alive, a hundred times; memory stays flat.
 
-It is what short-lived threads do to every cache that belongs to a thread: it goes with them, or it stays for ever.
+It is what short-lived threads do to every cache that belongs to a thread: it goes with them, or it stays for ever. And
+what they leave behind, in queues and in shared tables, other threads give back.
 """
 from __future__ import annotations
 
@@ -27,23 +28,25 @@ def plans(options: Options) -> list[Plan]:
     ]
 
 
-def body(load: Load, pool: deferpool.RecordPool, thread: int) -> None:
-    load.run_churn(thread, WORKING_SET, OPS)
-
-
 def during(running: Running) -> None:
-    rounds = ROUNDS if running.plan.options.seconds is None else 1 << 62
-    done = 0
-    while (done < rounds or not running.seen_enough()) and not running.load.stopping:
-        for thread in [running.start(index, body) for index in range(running.plan.threads)]:
+    threads, ops = running.plan.threads, running.plan.options.ops
+    each = OPS if ops is None else max(1, min(OPS, ops // (4 * threads)))
+    left = 0
+
+    def body(load: Load, pool: deferpool.RecordPool, thread: int) -> None:
+        load.run_churn(thread, WORKING_SET, each, leaves=True)
+
+    def step() -> None:
+        nonlocal left
+        for thread in [running.start(index, body) for index in range(threads)]:
             thread.join()
         running.threads.clear()
-        done += 1
+        books = running.load.books()
+        left += books["takes"] - books["gives"]
         gc.collect()
         running.resident.append(machine.resident_bytes())
-        running.tick(done / rounds)
-        if running.out_of_time():
-            break
+
+    done = running.disturb(step, ROUNDS if ops is None else -(-ops // (threads * each)))
     mib = [f"{running.resident[done * part // 4 - 1] / 2**20:.1f}" for part in (1, 2, 3, 4)] if done >= 4 else []
-    running.notes.append(f"{done:,} rounds of {running.plan.threads:,} threads, MiB resident after each quarter: "
-                         f"{', '.join(mib)}")
+    running.notes.append(f"{done:,} rounds of {threads:,} threads, {left:,} records given back by other threads than "
+                         f"took them; MiB resident after each quarter: {', '.join(mib)}")

@@ -1,0 +1,23 @@
+from collections.abc import Sequence
+
+Ended = tuple[str, tuple[int | None, ...] | None]
+
+KINDS: tuple[str, ...]
+STATUSES: tuple[str, ...]
+
+def why_not() -> str | None: ...
+def traps() -> list[tuple[str, str, str]]: ...
+
+class Rig:
+    def __init__(self, cap: int) -> None: ...
+    @property
+    def cap(self) -> int: ...
+    def fill(self, p: int, items: Sequence[int], pops: int) -> None: ...
+    def look(self, p: int) -> tuple[tuple[int, ...], int, bool]: ...
+    def run(
+        self,
+        subject: tuple[str, int, Sequence[int]],
+        intruder: tuple[str, int, Sequence[int]] | None = None,
+        trap: int | None = None,
+        hit: int = 1,
+    ) -> tuple[Ended, Ended | None, int, int, list[int]]: ...

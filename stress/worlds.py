@@ -1,0 +1,143 @@
+"""The standard worlds of the schedule explorer: each a few operations of two or three threads, and why it is there.
+
+A world is written as it is read: for each thread its set-up, which runs before the schedule begins, and its operations.
+    take [class]   take a record            give         give back the oldest       give newest
+    procresize n   clearpools   clear       fork         a fork, and then the child
+    refuse n       this thread's n-th allocation from now fails
+    refuse-barrier the next barrier is refused
+"""
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from stress._worlds import World
+
+OPERATIONS = {"take": "new", "give": "free", "give newest": "free-newest", "procresize": "resize",
+              "clearpools": "clearpools", "clear": "clear", "fork": "fork", "refuse": "refuse",
+              "refuse-barrier": "refuse-barrier"}
+
+
+@dataclass(frozen=True)
+class Spec:
+    """One world. `threads`: pairs of set-up and operations, each a text of comma-separated operations."""
+
+    name: str
+    why: str
+    threads: tuple[tuple[str, str], ...]
+    mode: str = "sections"  # at the start, where `procs` is at least `cpus`
+    procs: int = 2
+    cpus: int = 1  # fewer Ps than this are portable mode; also the stripes of the central pool
+    numbers: int = 2  # P numbers that the kernel hands out
+    cap: int = 2
+    limit: int | None = 4
+    sizes: tuple[int, ...] = (16,)
+
+    @property
+    def title(self) -> str:
+        return f"{self.name}-{self.mode}"
+
+    def make(self) -> World:
+        from stress._worlds import World  # only in the explorer's own build
+
+        return World([(parse(setup), parse(work)) for setup, work in self.threads], self.procs, self.cpus, self.numbers,
+                     self.sizes, self.cap, self.limit, self.mode == "sections")
+
+
+def parse(text: str) -> list[tuple[str, int]]:
+    """`take, take 1, 3 give` as [(name, argument)]."""
+    operations = []
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        words = part.split()
+        times = int(words.pop(0)) if words[0].isdigit() else 1
+        argument = int(words.pop()) if words[-1].isdigit() else 0
+        operations += [(OPERATIONS[" ".join(words)], argument)] * times
+    return operations
+
+
+FULL = "3 take, 2 give"  # one out, two cached: with a cap of 2, the next give spills
+STOCKED = "8 take, 8 give"  # two cached, the limit's worth in the central pool
+
+
+def standard() -> Iterator[Spec]:
+    """Every world in each mode that it makes sense in."""
+    for spec in WORLDS:
+        if spec.mode == "both":
+            yield replace(spec, mode="sections")
+            yield replace(spec, mode="portable")
+        else:
+            yield spec
+
+
+WORLDS = (
+    Spec("pair", "two threads take and give on the same Ps", mode="both",
+         threads=(("", "take, give, take, give"), ("", "take, give, take, give"))),
+    Spec("spill", "two threads find the cache full at once", mode="both",
+         threads=((FULL, "give, take"), ("take", "give, take"))),
+    Spec("refill", "two threads find the cache empty, and a batch in the central pool", mode="both",
+         threads=((STOCKED + ", 2 take", "2 take, give"), ("", "2 take"))),
+    Spec("limit", "room for one more: two batches come at once", mode="both", limit=1,
+         threads=((FULL, "give"), (FULL, "give"))),
+    Spec("no-room", "a central pool that may hold nothing", mode="both", limit=0,
+         threads=((FULL, "give, take"), (FULL, "give"))),
+    Spec("no-limit", "a central pool without a limit", limit=None,
+         threads=((FULL, "give, 2 take"), (FULL, "give, take"))),
+    Spec("migrate", "taken by one thread, given back by the others", mode="both", cap=2, limit=2,
+         threads=(("", "3 take"), ("3 take", "3 give"))),
+    Spec("three", "three threads on two Ps", mode="both",
+         threads=(("", "take, give"), ("take", "give, take"), ("", "take, give"))),
+    Spec("one-p", "three threads on one P", mode="both", procs=1, numbers=1,
+         threads=(("2 take, give", "give, take"), ("", "take, give"), ("", "take, give"))),
+    Spec("cap-4", "batches of two", mode="both", cap=4, limit=4,
+         threads=(("5 take, 4 give", "give, take"), ("5 take, 4 give", "give, 3 take"))),
+    Spec("stripes", "two stripes: stealing from the other one", mode="both", cpus=2,
+         threads=((STOCKED, "3 take"), ("", "2 take, give"))),
+    Spec("crowd", "more threads than Ps, in portable mode", mode="portable", procs=1, numbers=1,
+         threads=(("take", "give, take"), ("take", "give, take"), ("take", "give"))),
+    Spec("out-of-range", "a thread's P number is past the Ps", procs=1,
+         threads=(("", "take, give, take"), ("2 take", "2 give, take"))),
+    Spec("clear", "a pool is cleared while another thread takes and gives", mode="both",
+         threads=((STOCKED, "take, give"), ("", "clear"))),
+    Spec("clear-quiet", "a pool is cleared and nobody else does anything", mode="both",
+         threads=((STOCKED, ""), ("", "clear"))),
+    Spec("clearpools", "clearpools meets a refill and a spill", mode="both",
+         threads=((STOCKED + ", take", "give, 2 take"), ("", "clearpools"))),
+    Spec("clearpools-quiet", "clearpools and nobody else does anything: local caches stay", mode="both",
+         sizes=(16, 32), threads=((STOCKED + ", 3 take 1, 3 give", ""), ("", "clearpools"))),
+    Spec("resize-down", "a P is removed while its thread takes and gives", mode="both",
+         threads=(("", "procresize 1"), ("3 take, 2 give", "give, take"))),
+    Spec("resize-classes", "a P is removed that holds records of two classes", mode="both", sizes=(16, 32),
+         threads=(("", "procresize 1"), ("2 take, 2 take 1, 4 give", "take 1"))),
+    Spec("resize-full", "a P is removed while everything is full: the bound shrinks only when it is empty", mode="both",
+         limit=2, threads=(("4 take", "4 give, procresize 1"), ("6 take, 6 give", "take"))),
+    Spec("resize-up", "a P is added, and used at once", mode="both", procs=1,
+         threads=(("take", "procresize 2, give"), ("", "take, give"))),
+    Spec("resize-up-no-memory", "a P is to be added, and there is no memory for its caches", mode="both", procs=1,
+         threads=(("", "refuse 1, procresize 2"), ("take", "give, take"))),
+    Spec("resize-twice", "two threads change the number of Ps", mode="both",
+         threads=(("", "procresize 1"), ("take", "procresize 2, give"))),
+    Spec("cross-to-portable", "fewer Ps than CPUs: from sections to portable mode", cpus=2,
+         threads=(("", "procresize 1"), ("3 take, 2 give", "give, take"))),
+    Spec("cross-to-sections", "as many Ps as CPUs: from portable mode to sections", cpus=2, procs=1,
+         threads=(("", "procresize 2"), ("3 take, 2 give", "give, take"))),
+    Spec("cross-on-one-p", "into sections, and then both threads are on one P", cpus=2, procs=1, numbers=1,
+         threads=(("", "procresize 2, take, give"), (FULL, "take, give"))),
+    Spec("cross-and-back", "into portable mode and back", cpus=2,
+         threads=(("", "procresize 1, procresize 2"), ("take", "give, take"))),
+    Spec("barrier-refused", "the kernel refuses the barrier of a resize", cpus=2,
+         threads=(("", "refuse-barrier, procresize 1"), ("take", "give, take"))),
+    Spec("barrier-refused-clear", "the kernel refuses the barrier of a clear",
+         threads=((STOCKED, "refuse-barrier, clear"), ("take", "give, take"))),
+    Spec("no-record", "the allocation of a record fails", mode="both",
+         threads=(("", "refuse 1, take, take, give"), ("", "take, give"))),
+    Spec("no-batch", "the allocation of a batch fails", mode="both",
+         threads=((FULL, "refuse 1, give, take"), ("take", "give, take"))),
+    Spec("fork", "a fork while another thread takes and gives", mode="both",
+         threads=(("take", "fork, give, 2 take"), (FULL, "give, take"))),
+    Spec("fork-transfer", "a fork while another thread refills", mode="both",
+         threads=(("", "fork, 2 take"), (STOCKED + ", 2 take", "2 take, give"))),
+    Spec("fork-resize", "a fork while another thread changes the number of Ps",
+         threads=(("", "fork, take, give, procresize 2"), ("take", "procresize 1"))),
+)
