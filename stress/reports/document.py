@@ -147,6 +147,12 @@ def conclude(document: Document) -> Conclusion:
     return {"word": "SUCCESS", "sentence": f": {len(runs)} runs, {held}", "status": 0}
 
 
+def check_names(runs: Sequence[Run]) -> list[str]:
+    """Of all checks, in the order of the run that has most of them."""
+    most_first = sorted(runs, key=lambda run: -len(run["checks"]))
+    return list(dict.fromkeys(check["check"] for run in most_first for check in run["checks"]))
+
+
 def missing(document: Document) -> list[int]:
     """Numbers of the runs that should be in it and are not."""
     total = len(document["planned"])

@@ -8,7 +8,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from stress.reports.chart import HEIGHT, LEFT, RIGHT, TOP, WIDTH, chart, compact, share
-from stress.reports.document import Check, Document, Run, conclude, missing
+from stress.reports.document import Check, Document, Run, check_names, conclude, missing
 
 MARKS = {"held": "\N{CHECK MARK}", "broken": "\N{BALLOT X}", "not checked": "\N{EN DASH}"}
 
@@ -24,10 +24,9 @@ def page(document: Document) -> str:
     environment.filters["rate"] = "{:,.0f}".format
     environment.filters["compact"] = compact
     runs = document["runs"]
-    names = list(dict.fromkeys(check["check"] for run in runs for check in run["checks"]))
     rates = [run["ops_per_second"] for run in runs]
     return environment.get_template("page.html.jinja").render(
-        document=document, conclusion=conclude(document), names=names, marks=MARKS,
+        document=document, conclusion=conclude(document), names=check_names(runs), marks=MARKS,
         rows=[(run, {check["check"]: check for check in run["checks"]}) for run in runs],
         counts=Counter(check["outcome"] for run in runs for check in run["checks"]),
         broken=[(run, check) for run in runs for check in run["checks"] if check["outcome"] == "broken"],

@@ -13,7 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from stress.reports.document import Check, Document, Run, conclude, missing
+from stress.reports.document import Check, Document, Run, check_names, conclude, missing
 
 COLOURS = {"held": "green", "grows": "yellow", "interrupted": "yellow", "FAILED": "red", "broken": "red",
            "not checked": "dim", "SUCCESS": "green", "FAILURE": "red"}
@@ -154,11 +154,12 @@ def checks(runs: Sequence[Run]) -> Table:
     for run in runs:
         for check in run["checks"]:
             cells.setdefault(check["check"], {}).setdefault(run["scenario"], []).append(check)
-    out = Table(title="checks by scenario", title_justify="left")
-    for name in ("check", *scenarios):
-        out.add_column(name)
-    for name, of in cells.items():
-        out.add_row(Text(name), *(_cell(of.get(scenario, [])) for scenario in scenarios))
+    out = Table(title="checks by scenario (-: not checked)", title_justify="left")
+    out.add_column("check", no_wrap=True)
+    for scenario in scenarios:
+        out.add_column(scenario)
+    for name in check_names(runs):
+        out.add_row(Text(name), *(_cell(cells[name].get(scenario, [])) for scenario in scenarios))
     return out
 
 
@@ -168,7 +169,7 @@ def _cell(found: Sequence[Check]) -> Text:
         return Text(f"BROKEN {counts['broken']} of {len(found)}", "red")
     if counts["held"]:
         return Text("held" if counts["held"] == len(found) else f"held {counts['held']} of {len(found)}", "green")
-    return Text("not checked" if found else "", "dim")
+    return Text("-" if found else "", "dim")
 
 
 def _not_checked(runs: Sequence[Run]) -> dict[str, list[str]]:
