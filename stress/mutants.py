@@ -392,8 +392,8 @@ def _close(console: Console, trials: Sequence[Trial], seconds: float) -> None:
     killed = sum(trial.verdict == "killed" for trial in trials)
     twice = sum(len(trial.caught_by) > 1 for trial in trials)
     slowest = max((trial.first_catch or 0.0 for trial in trials), default=0.0)
-    line = f"{killed} of {len(trials)} mutants killed, {twice} by two means or more; slowest first catch {slowest:.1f} s"
-    line += f"; all in {seconds:.0f} s"
+    line = f"{killed} of {len(trials)} mutants killed, {twice} by two means or more; all in {seconds:.0f} s, "
+    line += f"the slowest first catch after {slowest:.1f} s"
     console.print(
         f"[green]SUCCESS[/]: {line}" if killed == len(trials) else f"[red]FAILURE[/]: {line}", highlight=False
     )
