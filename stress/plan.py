@@ -141,7 +141,7 @@ class Result:
                 for text in verdict.evidence]
 
     @property
-    def verdict(self) -> str:
+    def verdict(self) -> Literal["held", "grows", "interrupted", "FAILED"]:
         if any(verdict.outcome == "broken" for verdict in self.verdicts):
             return "FAILED"
         if self.interrupted:

@@ -50,6 +50,7 @@ class Run(TypedDict):
     peak_cached: int
     verdict: Literal["held", "grows", "interrupted", "FAILED"]
     checks: list[Check]
+    decisions: list[int]  # by thread: a hash of what it decided to do
     notes: list[str]
     books: dict[str, int]
     stats: dict[str, Any]
@@ -105,18 +106,13 @@ def of_run(number: int, result: Result) -> Run:
         "seconds": result.seconds, "operations": result.operations,
         "ops_per_second": round(result.operations / max(result.seconds, 1e-9), 1),
         "samples": result.books["samples"], "restarts": result.restarts, "peak_cached": result.books["peak_cached"],
-        "verdict": _VERDICTS[result.verdict],
-        "checks": [{"check": each.check, "reason": each.reason, "outcome": each.outcome,
-                    "evidence": list(each.evidence)} for each in result.verdicts],
-        "notes": list(result.notes),
+        "verdict": result.verdict,
+        "checks": [{"check": verdict.check, "reason": verdict.reason, "outcome": verdict.outcome,
+                    "evidence": list(verdict.evidence)} for verdict in result.verdicts],
+        "decisions": list(result.decisions), "notes": list(result.notes),
         "books": dict(result.books), "stats": dict(result.stats), "resident": list(result.resident),
         "curve": [{"seconds": s, "cached": c, "given_back": g} for s, c, g in result.curve],
     }
-
-
-_VERDICTS: dict[str, Literal["held", "grows", "interrupted", "FAILED"]] = {
-    "held": "held", "grows": "grows", "interrupted": "interrupted", "FAILED": "FAILED",
-}
 
 
 # ---- what follows from a document ---------------------------------------------------------------------
