@@ -150,7 +150,7 @@ def all_means() -> dict[str, Means]:
         found.insert(
             2, Means("model", "", (python, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "tests/test_model.py"))
         )
-        found.append(Means("interrupt", "", (*stress, "interrupt", "--ops", "4000000")))
+        found.append(Means("interrupt", "", (python, "-m", "stress", "interrupt", "--ops", "4000000")))
     for sanitizer in ("tsan", "asan"):
         if variants.sanitizer_library(sanitizer) is not None:
             modes = ("--mode", "portable") if sanitizer == "tsan" else ()
