@@ -13,20 +13,28 @@ import os
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
-from stress import schedules, variants
+from stress import machine, schedules, variants
+from stress.apart import Died, run_apart
 from stress.arguments import Parser, number, seconds
 from stress.reports.outputs import check_writable
 from stress.worlds import Spec, standard
 
+if TYPE_CHECKING:
+    from stress._worlds import World
+
 BOUND = 3
+HELD = "every invariant held"
 CHANGES = 6  # of priorities, in a random schedule
 
 
@@ -64,11 +72,17 @@ def main(arguments: Sequence[str]) -> int:
         return replay(given.schedule, given.repeat)
     chosen = [spec for spec in standard() if not given.world or spec.title in given.world or spec.name in given.world]
     console = Console(width=None if sys.stdout.isatty() else 160)
-    results = []
-    for spec in chosen:
-        results.append(explore(spec, given.bound, given.random, given.seed, given.seconds))
-        if results[-1].broken and given.fail_fast:
+    _load()
+    done: dict[int, Explored] = {}
+    tasks = [partial(explore, spec, given.bound, given.random, given.seed, given.seconds) for spec in chosen]
+    for at, result in run_apart(tasks, given.jobs):
+        if isinstance(result, Died):
+            spec = chosen[at]
+            result = Explored(spec.title, spec.why, given.bound, broken=f"crash of the explorer itself: {result}")
+        done[at] = result
+        if result.broken and given.fail_fast:
             break
+    results = [done[at] for at in sorted(done)]
     _close(console, results, given.seed)
     if given.json is not None:
         document = {
@@ -80,10 +94,13 @@ def main(arguments: Sequence[str]) -> int:
     return 0 if all(each.verdict == "held" for each in results) else 1
 
 
+_made: list[World] = []  # a world that broke may not be able to end: it lives as long as its process
+
+
 def explore(spec: Spec, bound: int, random: int, seed: int, seconds: float) -> Explored:
     """Exhaustively to the bound, then so many random schedules; the first fault ends it."""
-    _load()
     world = spec.make()
+    _made.append(world)
     result = Explored(spec.title, spec.why, bound)
     began = time.perf_counter()
     result.exhausted = world.exhaust(bound, seconds)
@@ -105,24 +122,36 @@ def replay(text: str, times: int) -> int:
     _load()
     name, path = schedules.read(text)
     spec = next(spec for spec in standard() if spec.title == name)
-    world = spec.make()
-    ends = [world.explain() for _ in range(times) if not world.follow(path) or True]
-    world.follow(path, True)
-    for line in schedules.picture(world, len(spec.threads)):
-        print(line)
-    last = world.explain()
-    same = ends.count(last)
+    ends = Counter(str(end) for _, end in run_apart([partial(_follow, spec, path)] * times, 1))
+    (_, drawn), = run_apart([partial(_draw, spec, path)], 1)
+    print(drawn)
     print(f"{name}: {spec.why}")
-    print(f"ends with: {last or 'every invariant held'} ({same} of {times} times)")
-    return 1 if last or same != times else 0
+    (last, same), = ends.most_common(1)
+    print(f"ends with: {last} ({same} of {times} times)")
+    return 0 if (last, same) == (HELD, times) else 1
+
+
+def _follow(spec: Spec, path: bytes) -> str:
+    world = spec.make()
+    _made.append(world)
+    world.follow(path)
+    return world.explain() or HELD
+
+
+def _draw(spec: Spec, path: bytes) -> str:
+    world = spec.make()
+    _made.append(world)
+    world.follow(path, True)
+    return "\n".join(schedules.picture(world, len(spec.threads)))
 
 
 def _load() -> None:
-    """The controller first, for all to see: the engine's modules find its functions there."""
+    """The controller first, for all to see: the engine's modules find its functions there. Then the engine."""
     flags = sys.getdlopenflags()
     sys.setdlopenflags(flags | os.RTLD_GLOBAL)
     try:
-        import stress._fibers  # noqa: F401
+        import stress._fibers
+        import stress._worlds  # noqa: F401
     finally:
         sys.setdlopenflags(flags)
 
@@ -158,7 +187,7 @@ def _close(console: Console, results: Sequence[Explored], seed: int) -> None:
         )
     console.print(table)
     runs = sum(each.schedules + each.random_schedules for each in results)
-    seconds = sum(each.seconds for each in results)
+    seconds = sum(each.seconds for each in results)  # of all worlds: as if one CPU had run them
     console.print(
         f"{sum(each.schedules for each in results):,} schedules exhaustively and "
         f"{sum(each.random_schedules for each in results):,} at random (seed {seed}), {runs / max(seconds, 1e-9):,.0f} "
@@ -206,6 +235,13 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     )
     add("--seed", type=number(0, 2**63), default=1, metavar="N", help="of the random schedules (default: 1)")
     add("--seconds", type=seconds, default=600.0, metavar="S", help="at most so long for each world (default: 600)")
+    add(
+        "--jobs",
+        type=number(1, 1024),
+        default=len(machine.usable_cpus()),
+        metavar="N",
+        help="worlds at a time, each in a process of its own (default: CPUs)",
+    )
     add("--fail-fast", action="store_true", help="stop at the first world that breaks")
     add("--schedule", metavar="STRING", help="replay one schedule and draw it")
     add("--repeat", type=number(1, 10**6), default=1, metavar="N", help="with --schedule: replay it so many times")

@@ -98,7 +98,7 @@ def test_sections_are_sent_back_and_threads_moved(explored: dict[str, dict[str, 
 
 def test_a_schedule_is_replayed_and_drawn() -> None:
     """One preemption in the middle of a push, by hand: A's section begins, B's on the same P sends it back."""
-    done = explore("--schedule", "one-p-sections:A1B4C4A99", "--repeat", "100")
+    done = explore("--schedule", "one-p-sections:A2B3A99", "--repeat", "100")
     assert done.returncode == 1
     assert "does not fit this build" in done.stdout  # it has no 99 steps left
     assert "(100 of 100 times)" in done.stdout
