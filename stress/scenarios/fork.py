@@ -34,4 +34,4 @@ def during(running: Running) -> None:
             running.load.stop()
 
     done = running.disturb(step, FORKS, SECONDS)
-    running.notes.append(f"{done:,} children took and gave back {TAKES:,} records each")
+    running.notes.append(f"{done:,} children took and gave back {TAKES:,} records of each class")
