@@ -695,7 +695,7 @@ cdef class Load:
                 self.receive(thread)
 
     def fill_up(self, uint32_t each):
-        """So many records of each class taken at once and given back, outside all books: for looks at a pool at rest."""
+        """So many records of each class taken at once and given back, outside all books: for looks at a quiet pool."""
         cdef uint32_t i, n = 0
         cdef size_t size
         cdef void** held = <void**>calloc(each, sizeof(void*))
@@ -793,32 +793,38 @@ cdef class Load:
         return pops, pushes, popns, pushns
 
     def exercise(self, uint64_t takes):
-        """For a forked child, alone in its process: takes as many records as are cached and `takes` more, holds them at
-        once and gives them back. A record that is also live with a thread of the parent, or that comes twice, is
-        evidence; so is a sum of stats() that is not right. True when there is none."""
-        cdef uint64_t n = self.pool.stats()["cached"] + takes, i, violations = self.seen()
+        """For a forked child, alone in its process: takes of each class as many records as are cached in all and
+        `takes` more, and so many past the last class; holds them at once and gives them back. A record that is also live
+        with a thread of the parent, or that comes twice, is evidence; so is a sum of stats() that is not right. True
+        when there is none. Records cached on Ps that the child does not run on stay where they are.
+        """
+        cdef uint32_t classes = self.pool.pool.classes
+        cdef uint64_t each = self.pool.stats()["cached"] + takes, n = classes * each + takes
+        cdef uint64_t i, violations = self.seen()
         cdef uint64_t** held = <uint64_t**>calloc(n, sizeof(uint64_t*))
         cdef bint complete = True
-        cdef uint32_t size
         if held == NULL:
             raise MemoryError("no memory for the harness")
         with nogil:
             for i in range(n):
-                size = 8 + 8 * (i % WORDS)
-                held[i] = <uint64_t*>self.pool.new(size)
+                held[i] = <uint64_t*>self.pool.new(self.size_in_turn(i, classes * each))
                 if held[i] == NULL:
                     complete = False
-                elif not self.own(self.threads, held[i], size):
+                elif not self.own(self.threads, held[i], self.size_in_turn(i, classes * each)):
                     held[i] = NULL              # its owner's: see take
             for i in range(n):
-                size = 8 + 8 * (i % WORDS)
-                if held[i] != NULL and self.disown(self.threads, self.threads, held[i], size):
+                if held[i] != NULL and self.disown(self.threads, self.threads, held[i],
+                                                   self.size_in_turn(i, classes * each)):
                     self.pool.free(held[i])
             free(held)
         stats = self.pool.stats()
         conserved = stats["created"] == stats["live"] + stats["cached"] + stats["destroyed"]
         bounded = stats["bound"] is None or stats["cached"] <= stats["bound"]
         return complete and conserved and bounded and violations == self.seen()
+
+    cdef inline size_t size_in_turn(self, uint64_t i, uint64_t in_classes) noexcept nogil:
+        """Each class in turn, whole; past the last class from `in_classes` on."""
+        return self.pool.layout.units[i % self.pool.layout.classes] * 16 if i < in_classes else self.largest + 8
 
     # -- the sampler -----------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ import warnings
 
 from stress.runner import Running
 
-TAKES = 1_000
+TAKES = 200  # of each class
 PATIENCE_S = 20.0
 
 POSSIBLE = hasattr(os, "pidfd_open")  # Linux's way to wait for a child with a time-out

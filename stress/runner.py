@@ -6,7 +6,8 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import deferpool
 from deferpool.testing import Crew, Failure
@@ -232,22 +233,35 @@ def run(plan: Plan, tick: Tick, interruption: Interruption | None = None) -> Res
     interruption.watch(None)  # it would keep the pool alive
     result.interrupted = interruption.asked
 
-    result.books = {**load.books(), **running.counts}
-    result.curve = load.curve()
-    result.decisions = load.decisions()
-    result.evidence = load.first_evidence() + running.evidence
-    result.violated = dict(running.violated + Counter(load.violated()))
-    result.resident = running.resident
-    result.notes = running.notes
-    if pool is not None and sched is not None:
-        result.stats = pool.stats()
-        result.restarts = sched.stats()["restarts"]
-        _at_rest(result, load, pool)
-        result.left = {"records": ledger.created - ledger.destroyed}
-        del running, load, design, pool     # the pool gives back its own memory with its last reference
-        result.left["memory of the pool"] = ledger.meta_outstanding
+    with _no_collections():
+        result.books = {**load.books(), **running.counts}
+        result.curve = load.curve()
+        result.decisions = load.decisions()
+        result.evidence = load.first_evidence() + running.evidence
+        result.violated = dict(running.violated + Counter(load.violated()))
+        result.resident = running.resident
+        result.notes = running.notes
+        if pool is not None and sched is not None:
+            result.stats = pool.stats()
+            result.restarts = sched.stats()["restarts"]
+            _at_rest(result, load, pool)
+            result.left = {"records": ledger.created - ledger.destroyed}
+            del running, load, design, pool     # the pool gives back its own memory with its last reference
+            result.left["memory of the pool"] = ledger.meta_outstanding
     tick(1.0, result.operations, result.curve[-1][1] if result.curve else 0, bound)
     return result
+
+
+@contextmanager
+def _no_collections() -> Iterator[None]:
+    """What an automatic one cleared between two looks at a pool would be missing in one of them."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _at_rest(result: Result, load: Load, pool: deferpool.RecordPool) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from stress import machine
 from stress.children import POSSIBLE, TAKES, fork_one
 from stress.plan import Options, Plan
 from stress.runner import Running
@@ -14,7 +15,7 @@ from stress.scenarios import churn
 THREADS = 8
 WORKING_SET = 32
 FORKS = 200
-SECONDS = 30.0  # for that many, at most: a fork of a free-threaded interpreter takes a tenth of one
+SECONDS = 60.0 if machine.has_gil() else 12.0  # at most: without the GIL a fork takes a tenth of one and more
 
 
 def plans(options: Options) -> list[Plan]:
@@ -33,4 +34,4 @@ def during(running: Running) -> None:
             running.load.stop()
 
     done = running.disturb(step, FORKS, SECONDS)
-    running.notes.append(f"{done:,} children took and gave back {TAKES:,} records each")
+    running.notes.append(f"{done:,} children took and gave back {TAKES:,} records of each class")
