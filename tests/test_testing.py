@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 import deferpool
-from deferpool.testing import Crew, Hung, Worker, assert_bounded, hammer, stacks
+from deferpool.testing import Checked, Crew, Hung, Worker, assert_bounded, hammer, stacks
 from deferpool.testing._switching import INTERVAL_S, has_gil, tiny_switch_interval
 
 with_gil = pytest.mark.skipif(not has_gil(), reason="threads take no turns here")
@@ -296,6 +296,21 @@ def test_watch_sees_the_run_and_its_end() -> None:
     assert seen[-1] == len(count) == result.total
 
 
+def test_last_watch_begins_after_the_end() -> None:
+    """One that was under way when the last call ended has not seen it."""
+    count: list[int] = []
+    seen: list[int] = []
+
+    def watch() -> None:
+        before = len(count)
+        if not seen:
+            time.sleep(0.3)
+        seen.append(before)
+
+    hammer(lambda: count.append(1), threads=2, calls=1, watch=watch)
+    assert seen[-1] == 2
+
+
 def test_failing_watch_ends_the_run() -> None:
     began = time.monotonic()
     count: list[int] = []
@@ -397,6 +412,31 @@ def test_which_threads_are_traced(yields: float | None) -> None:
     hammer(lambda me: traced.update({me.thread: sys.gettrace() is not None}), threads=4, calls=1, yields=yields)
     on = has_gil() if yields is None else bool(yields)
     assert traced == {thread: on and thread % 2 == 1 for thread in range(4)}
+
+
+@pytest.mark.parametrize(("yields", "least", "most"), [(0, 0, 0), (0.01, 10, 2_000), (0.2, 200, 20_000)])
+def test_traced_threads_sleep_as_often_as_they_should(
+    monkeypatch: pytest.MonkeyPatch, yields: float, least: int, most: int
+) -> None:
+    slept: list[str] = []
+    monkeypatch.setattr(time, "sleep", lambda seconds: slept.append(threading.current_thread().name))
+
+    def work() -> None:  # more than 1,500 bytecodes, more than 500 lines
+        for _ in range(250):
+            len(slept)
+
+    hammer(work, threads=2, calls=3, yields=yields)
+    assert least <= len(slept) <= most
+    assert set(slept) <= {"hammer-1"}
+
+
+def test_own_functions_are_not_slept_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pause between the pool's acquire and the record of it would hide what `Checked` looks for."""
+    slept: list[str] = []
+    monkeypatch.setattr(time, "sleep", lambda seconds: slept.append(sys._getframe(2).f_code.co_filename))
+    checked: Checked[list[int]] = Checked(list, id)
+    hammer(lambda: checked.release(checked.acquire()), threads=1, calls=20, yields=1)
+    assert set(slept) == {__file__}
 
 
 def test_threads_that_are_traced_already_are_left_alone() -> None:

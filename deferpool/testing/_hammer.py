@@ -94,7 +94,8 @@ def hammer(
 ) -> HammerResult:
     """Calls fn again and again from many threads that start together, and raises what the first of them raised.
 
-    fn: takes no argument, or one that it must have: the `Worker`.
+    fn: takes no argument, or one that it must have: the `Worker`. Races are open at edges, so make those frequent: a
+        pool that holds few items is empty or full more often.
     threads: how many.
     seconds: how long; 1 if neither this nor `calls` is given. calls: how many calls each thread makes. With both, what
         comes first ends the run.
@@ -105,7 +106,8 @@ def hammer(
         it raises ends the run.
     yields: before which share of its bytecodes, between 0 and 1, every second thread sleeps for a moment. None: 0.01
         with the GIL, where races hardly show otherwise, and 0 without it. This uses sys.settrace: threads that a
-        debugger or coverage traces already are left alone, and C code is not affected.
+        debugger or coverage traces already are left alone, and C code is not affected. On Python 3.12, whose
+        interpreter crashes when threads trace bytecodes, it is lines instead.
 
     The exception is the thread's own, with a note of the thread, the call and the seed (`__notes__`; on Python 3.10
     also a line on stderr). Raises Hung when the run hangs; ValueError or TypeError for arguments that mean nothing;
@@ -126,7 +128,7 @@ def hammer(
         if _switching.has_gil():
             stack.enter_context(_switching.tiny_switch_interval())
         took = run.through(seconds, timeout)
-    if run.crew.failures:
+    if run.failures:
         try:
             raise run.first_failure()
         finally:
@@ -152,8 +154,14 @@ class _Run:
         self.workers: dict[int, Worker] = {}
         self.ended: list[int] = []
         self.news = news = threading.Event()  # a thread has failed, or the last one has ended
-        self.crew = Crew("hammer", on_failure=lambda failure: news.set())  # not self.news: a cycle would keep fn alive
-        self.watchers = Crew("hammer-watch", on_failure=lambda failure: news.set())
+        self.failures = failures = list[Failure]()  # of workers and watcher, in their order
+
+        def failed(failure: Failure) -> None:  # knows nothing of self: a cycle would keep fn alive
+            failures.append(failure)
+            news.set()
+
+        self.crew = Crew("hammer", on_failure=failed)
+        self.watchers = Crew("hammer-watch", on_failure=failed)
         self.rest = threading.Event()  # the workers have ended: the watcher's last look
         self.left_behind = ""
 
@@ -179,10 +187,8 @@ class _Run:
                     crew.join(GRACE_S)
             raise
         self.rest.set()
-        self.crew.failures.extend(self.watchers.failures)
-        if not self.watchers.join(timeout) and not self.crew.failures:
+        if not self.watchers.join(timeout) and not self.failures:
             raise Hung(f"watch did not return for {timeout:g} s; seed {self.seed}\n{stacks(self.watchers.running())}")
-        self.crew.failures.extend(each for each in self.watchers.failures if each not in self.crew.failures)
         return took
 
     def start(self, index: int) -> None:
@@ -195,10 +201,12 @@ class _Run:
         def body() -> None:
             __tracebackhide__ = True
             share = self.yields if index % 2 or self.threads == 1 else 0.0
+            pausing = _switching.begin_pauses(share, f"{self.seed}/{index}/yields")
             try:
-                with _switching.pauses(share, f"{self.seed}/{index}/yields"):
-                    (_call_with if self.takes_worker else _call)(self.fn, mine[0], self.calls)
+                (_call_with if self.takes_worker else _call)(self.fn, mine[0], self.calls)
             finally:
+                if pausing:
+                    _switching.end_pauses()
                 self.ended.append(index)
                 if len(self.ended) == self.threads:
                     self.news.set()
@@ -211,7 +219,7 @@ class _Run:
         progress, since, stopping = -1, 0.0, False
         while len(self.ended) < self.threads:
             now = time.monotonic()
-            failed = bool(self.crew.failures or self.watchers.failures)
+            failed = bool(self.failures)
             if not stopping and (failed or (end is not None and now >= end)):
                 stopping = True
                 self.stop()
@@ -255,7 +263,7 @@ class _Run:
 
     def first_failure(self) -> BaseException:
         """The exception to raise, with its note; its traceback begins in the caller's own code."""
-        first, *others = self.crew.failures
+        first, *others = self.failures
         note = f"hammer: in {self.place(first)}, seed {self.seed}"
         if others:
             note += f"; {len(others)} more failed: " + ", ".join(

@@ -4,7 +4,7 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-LIMIT = 4
+LIMIT = 2  # so empty or full every other time
 
 
 class LookThenPop:
