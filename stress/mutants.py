@@ -293,7 +293,9 @@ def attempt_at(root: Path, means: Means) -> Attempt:
         return Attempt(means.name, "passed", built - began, took)
     if status is None:
         return Attempt(means.name, "caught", built - began, took, f"hangs: not done after {means.patience:.0f} s")
-    if status not in (1, 66) and not (status < 0 or "crashed" in evidence):
+    failed = status in (1, 66) or status < 0
+    failed = failed or (status == 2 and evidence.startswith("FAILED "))  # pytest-xdist, stopped by the first failure
+    if not failed:
         return Attempt(means.name, "error", built - began, took, f"exit status {status}: {output.strip()[-300:]}")
     attempt = Attempt(means.name, "caught", built - began, took, evidence or f"exit status {status}")
     if means.name == "explore" and found.exists():
