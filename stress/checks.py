@@ -249,7 +249,7 @@ def restarts(result: Result) -> Iterator[str]:
         raise NotChecked("nobody interrupts sections on purpose here")
     if result.interrupted:
         raise NotChecked("the run was cut short")
-    wanted = min(1000, int(100 * result.seconds))
+    wanted = min(1000, int(20 * result.seconds))  # an idle machine gives hundreds a second
     if result.restarts < wanted:
         yield f"only {result.restarts} sections were restarted in {result.seconds:.1f} s"
 
