@@ -794,9 +794,9 @@ cdef class Load:
 
     def exercise(self, uint64_t takes):
         """For a forked child, alone in its process: takes of each class as many records as are cached in all and
-        `takes` more, and so many past the last class; holds them at once and gives them back. A record that is also live
-        with a thread of the parent, or that comes twice, is evidence; so is a sum of stats() that is not right. True
-        when there is none. Records cached on Ps that the child does not run on stay where they are.
+        `takes` more, and so many past the last class; holds them at once and gives them back. A record that is also
+        live with a thread of the parent, or that comes twice, is evidence; so is a sum of stats() that is not right.
+        True when there is none. Records cached on Ps that the child does not run on stay where they are.
         """
         cdef uint32_t classes = self.pool.pool.classes
         cdef uint64_t each = self.pool.stats()["cached"] + takes, n = classes * each + takes

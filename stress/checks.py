@@ -237,7 +237,7 @@ def sampled(result: Result) -> Iterator[str]:
     short = result.plan.options.ops is not None
     if short and result.seconds < 1:
         raise NotChecked(f"{result.seconds:.1f} s are too short for the sampler to have its turns")
-    wanted = int(SAMPLES * min(1.0, result.seconds / 4)) if short else SAMPLES
+    wanted = int(SAMPLES * min(1.0, result.seconds / 10)) if short else SAMPLES
     if result.books["samples"] < wanted:
         yield f"only {result.books['samples']} samples, not {wanted}, in {result.seconds:.1f} s"
 
