@@ -175,6 +175,8 @@ def main(arguments: Sequence[str]) -> int:
     console = Console(width=None if sys.stdout.isatty() else 200)
     means = all_means()
     chosen = [mutant for mutant in mutants() if mutant.name in given.mutant] if given.mutant else list(mutants())
+    if given.sample:  # each by those who are expected to catch it, and nobody else is built for
+        means = {name: each for name, each in means.items() if any(name in mutant.by for mutant in chosen)}
     with tempfile.TemporaryDirectory(prefix="deferpool-mutants-") as folder:
         base = prepare(Path(folder), means)
         began = time.perf_counter()
@@ -410,7 +412,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     known = {mutant.name: mutant for mutant in mutants()}
     add = parser.add_argument
     add("mutant", nargs="*", help="default: all; --list names them")
-    add("--sample", action="store_true", help=f"the few that are run at each commit: {', '.join(SAMPLE)}")
+    add("--sample", action="store_true", help=f"the few that are run at each commit, each by those expected to catch it: {', '.join(SAMPLE)}")
     add("--everything", action="store_true", help="ask all means, also after two have caught a mutant")
     add(
         "--jobs",
