@@ -412,7 +412,11 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     known = {mutant.name: mutant for mutant in mutants()}
     add = parser.add_argument
     add("mutant", nargs="*", help="default: all; --list names them")
-    add("--sample", action="store_true", help=f"the few that are run at each commit, each by those expected to catch it: {', '.join(SAMPLE)}")
+    add(
+        "--sample",
+        action="store_true",
+        help=f"those of each commit, each by whom it is expected to be caught: {', '.join(SAMPLE)}",
+    )
     add("--everything", action="store_true", help="ask all means, also after two have caught a mutant")
     add(
         "--jobs",
