@@ -138,6 +138,11 @@ class Running:
         return done
 
     @property
+    def busy(self) -> bool:
+        """Whether a thread is still at work that nobody has asked to end."""
+        return not self.load.stopping and any(thread.is_alive() for thread in self.threads)
+
+    @property
     def elapsed(self) -> float:
         """Seconds since the threads were let go."""
         return time.monotonic() - self._began
@@ -145,7 +150,7 @@ class Running:
     def wait(self) -> None:
         """Until the threads have done their operations, or the time is over and the sampler has seen enough."""
         end = None if self.plan.seconds is None else self._began + self.plan.seconds
-        while any(thread.is_alive() for thread in self.threads) and not self.load.stopping:
+        while self.busy:
             self.tick()
             rest = 0.1 if end is None else min(0.1, end - time.monotonic())
             if rest <= 0:

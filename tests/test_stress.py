@@ -403,10 +403,10 @@ def test_limit_runs_with_none_little_and_much(number: int, limit: int) -> None:
 
 
 def test_mixed_does_all_of_it() -> None:
-    result = one("mixed", seconds=2.0)
+    result = one("mixed", seconds=None, ops=400_000)
     for what in ("births", "resizes", "clearpools", "phases of failure"):
         assert figure(result, what) > 0
-    assert result.books["resizes"] > 0 < result.books["failed"]
+    assert result.books["resizes"] == figure(result, "resizes")
 
 
 def test_soak_prints_a_line_and_looks_at_memory(capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:

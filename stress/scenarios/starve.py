@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import random
 import time
-from typing import Literal
 
 import deferpool
 from stress._ledger import Ledger
@@ -19,6 +18,7 @@ from stress.scenarios import burst, churn
 
 THREADS = 8
 WORKING_SET = 32
+SITES: tuple[Site, ...] = ("record", "batch")  # of the threads; the other two are asked by the hand that disturbs
 CALLS = 8  # at each site: the first call is refused, then the second one, ...
 MOST_PROCS = 64
 ONE_IN = 20
@@ -50,21 +50,17 @@ def body_for(ops: int) -> churn.Body:
 def during(running: Running) -> None:
     seed = running.plan.options.seed
     rng = random.Random(seed)
-    sites: tuple[Site | Literal["pool"], ...] = ("record", "batch", "caches", "pool")
-    single = [(site, nth) for nth in range(1, CALLS + 1) for site in sites]
+    for nth in range(1, CALLS + 1):  # whatever the time: a run without them would show nothing
+        if running.load.stopping:
+            return
+        for site in SITES:
+            _refuse(running, site, nth)
+            running.tick()
+        _refuse_caches(running, nth)
+        _refuse_a_new_pool(running)
+    running.ledger.failing(running.plan.options.fail or ONE_IN, seed)
 
     def step() -> None:
-        if single:
-            site, nth = single.pop(0)
-            if site == "pool":
-                _refuse_a_new_pool(running)
-            elif site == "caches":
-                _refuse_caches(running, nth)
-            else:
-                _refuse(running, site, nth)
-            if not single:
-                running.ledger.failing(running.plan.options.fail or ONE_IN, seed)
-            return
         running.procresize(rng.randint(1, MOST_PROCS))
         rng.choice((running.pool.clear, running.pool.sched.clearpools, lambda: _refuse_a_new_pool(running)))()
         time.sleep(0.001)
@@ -82,7 +78,7 @@ def _refuse(running: Running, site: Site, nth: int) -> None:
     running.ledger.refuse(site, nth)
     running.pool.clear()
     end = time.monotonic() + PATIENCE_S
-    while running.ledger.refused_at(site) == before and time.monotonic() < end and not running.load.stopping:
+    while running.ledger.refused_at(site) == before and time.monotonic() < end and running.busy:
         time.sleep(0.0005)
 
 
