@@ -63,6 +63,10 @@ def test_with_both_what_comes_first_ends_it(seconds: float, calls: int) -> None:
     assert (result.calls == (5, 5)) == (calls == 5)
 
 
+def test_each_thread_makes_one_call_however_short_the_time() -> None:
+    assert min(hammer(lambda: time.sleep(0.01), threads=20, seconds=1e-9).calls) == 1
+
+
 def test_worker_says_where_it_is() -> None:
     seen: list[tuple[int, int, int, bool]] = []
     hammer(lambda me: seen.append((me.thread, me.threads, me.calls, me.stopping)), threads=3, calls=4)

@@ -97,8 +97,8 @@ def hammer(
     fn: takes no argument, or one that it must have: the `Worker`. Races are open at edges, so make those frequent: a
         pool that holds few items is empty or full more often.
     threads: how many.
-    seconds: how long; 1 if neither this nor `calls` is given. calls: how many calls each thread makes. With both, what
-        comes first ends the run.
+    seconds: how long; 1 if neither this nor `calls` is given. Each thread makes one call at least.
+    calls: how many calls each thread makes. With both, what comes first ends the run.
     seed: for `Worker.random`; drawn if None, and told in the result and in failures.
     timeout: the run hangs if no thread finishes a call for so many seconds (None: wait for ever). So it must be longer
         than the longest call.
@@ -283,16 +283,20 @@ class _Run:
 
 def _call(fn: Any, worker: Worker, calls: int | None) -> None:
     __tracebackhide__ = True
-    while not worker.stopping and worker.calls != calls:
+    while True:
         fn()
         worker.calls += 1
+        if worker.stopping or worker.calls == calls:
+            return
 
 
 def _call_with(fn: Any, worker: Worker, calls: int | None) -> None:
     __tracebackhide__ = True
-    while not worker.stopping and worker.calls != calls:
+    while True:
         fn(worker)
         worker.calls += 1
+        if worker.stopping or worker.calls == calls:
+            return
 
 
 def _own_frames_off(trace: TracebackType | None) -> TracebackType | None:
@@ -306,8 +310,8 @@ def _add_note(error: BaseException, note: str) -> None:
     if sys.version_info >= (3, 11):
         error.add_note(note)
     else:  # pytest prints these there too, but not the interpreter
-        error.__notes__ = [*getattr(error, "__notes__", []), note]
         last = traceback.format_exception_only(type(error), error)[-1].strip()
+        error.__notes__ = [*getattr(error, "__notes__", []), note]
         print(f"{note} ({last})", file=sys.stderr)
 
 
