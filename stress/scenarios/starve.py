@@ -65,7 +65,7 @@ def during(running: Running) -> None:
         rng.choice((running.pool.clear, running.pool.sched.clearpools, lambda: _refuse_a_new_pool(running)))()
         time.sleep(0.001)
 
-    running.disturb(step, STEPS, SECONDS)
+    running.disturb(step, STEPS, running.elapsed + SECONDS)
     running.notes.append("refused: " + ", ".join(
         f"{n:,} for {what}" for what, n in (
             ("records", running.ledger.refused_at("record")), ("batches", running.ledger.refused_at("batch")),
@@ -96,14 +96,16 @@ def _refuse_a_new_pool(running: Running) -> None:
     for nth in range(1, 3 + sched.procs):
         ledger = Ledger()
         ledger.refuse("caches", nth)
+        pool = None
         try:
             pool = deferpool.RecordPool((32,), sched=sched, allocator=ledger.capsule(), debug=False)
         except MemoryError:
             running.counts["pools_refused"] += 1
-        else:
+        running.counts["refused_pool"] += ledger.refused
+        ledger.failing(0, 0)  # the pool that is there may ask for a batch yet
+        if pool is not None:
             pool.free(pool.new(32))
             del pool
-        running.counts["refused_pool"] += ledger.refused
         if ledger.created != ledger.destroyed or ledger.meta_outstanding:
             running.saw("failure", f"a new pool that was refused its memory at call {nth} kept "
                                    f"{ledger.meta_outstanding + ledger.created - ledger.destroyed} allocations")
