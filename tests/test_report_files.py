@@ -278,6 +278,7 @@ def test_inputs_are_not_overwritten(tmp_path: Path) -> None:
     before = Path(name).read_bytes()
     refused(stress("merge", name, "--json", name), f"--json {name} is the same file: {name} is read")
     refused(stress("merge", f"{tmp_path}/nothing.json"), "nothing.json is no report that can be read: No such file")
+    refused(stress("merge", "/dev/zero"), "/dev/zero is no report that can be read: it is no regular file")
     assert Path(name).read_bytes() == before
 
 

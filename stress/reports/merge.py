@@ -39,6 +39,8 @@ def main(arguments: Sequence[str]) -> int:
 
 def load(path: Path) -> Document:
     """Unmergeable: the file cannot be read, or is no report."""
+    if path.exists() and not path.is_file():  # a device, say, that can be read for ever
+        raise Unmergeable(f"{path} is no report that can be read: it is no regular file")
     try:
         return checked(json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_constant))
     except (OSError, ValueError, RecursionError) as error:
