@@ -29,6 +29,9 @@ def main(arguments: Sequence[str]) -> int:
         return command(arguments[1:]) if other else command(arguments, overview())
     except Unwritten as error:
         return complain(str(error))
+    except KeyboardInterrupt:
+        print("python -m stress: interrupted", file=sys.stderr)
+        return 1
     except OSError as error:
         return complain(f"cannot write: {reason(error)}")
 

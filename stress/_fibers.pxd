@@ -40,6 +40,8 @@ cdef class Controller:
     cdef uint32_t numbers               # P numbers there are
     cdef uint32_t current               # the fiber that runs; FIBERS: none; one more: the look at the end
     cdef Fiber fiber[FIBERS]
+    cdef const uint32_t* touched        # the step under way: where, and what was there before it
+    cdef uint32_t was
     cdef bint failed
     cdef int fault                      # of the schedule that failed
     cdef uint64_t evidence[3]
@@ -94,6 +96,7 @@ cdef class Controller:
     cdef void live(self) noexcept nogil
     cdef void crash_is_a_fault(self) noexcept nogil
     cdef void wait(self) noexcept nogil
+    cdef void wake(self) noexcept nogil
     cdef uint32_t enter_section(self, const void* front) noexcept nogil
     cdef int sent_back(self, const void* word) noexcept nogil
     cdef int barrier(self) noexcept nogil

@@ -211,10 +211,20 @@ cdef class Controller:
     cdef void wait(self) noexcept nogil:
         cdef Fiber* me = &self.fiber[self.current]
         self.waits += 1
+        self.wake()                     # the others: what it did itself is not what it waits for
         me.waits = me.looked
         me.saw = me.looked[0]
         self.decide(DP_READ, me.looked)
         me.waits = NULL
+
+    cdef void wake(self) noexcept nogil:
+        """Whoever waits for what the last step has changed, though it may soon be again as it was."""
+        cdef uint32_t i
+        if self.touched != NULL and self.touched[0] != self.was:
+            for i in range(self.fibers):
+                if self.fiber[i].waits == self.touched:
+                    self.fiber[i].waits = NULL
+        self.touched = NULL
 
     cdef uint32_t enter_section(self, const void* front) noexcept nogil:
         cdef uint32_t number, i
@@ -254,6 +264,8 @@ cdef class Controller:
     cdef void step(self, int what, const void* address) noexcept nogil:
         """The fiber that runs is about to take one: it, or others first."""
         cdef uint32_t i
+        if self.current >= FIBERS:      # the look at the end, which nobody interrupts
+            return
         self.fiber[self.current].looked = <const uint32_t*>address
         for i in range(self.ranges):
             if self.low[i] <= <const char*>address < self.high[i]:
@@ -279,6 +291,7 @@ cdef class Controller:
         cdef Fiber* f
         if self.tracing and self.traced:
             self.steps[self.traced - 1].after = value_at(self.steps[self.traced - 1].address)
+        self.wake()
         self.check()
         if me < FIBERS:
             here = not self.fiber[me].ended and self.can_run(&self.fiber[me])
@@ -310,8 +323,11 @@ cdef class Controller:
         self.path[self.length] = next_
         self.length += 1
         self.switch_to(next_)
-        if self.tracing and me < FIBERS:    # whoever comes back here takes the step it came with
-            self.note_step(what, address)
+        if me < FIBERS:                 # whoever comes back here takes the step it came with
+            self.touched = <const uint32_t*>address
+            self.was = self.touched[0] if address != NULL else 0
+            if self.tracing:
+                self.note_step(what, address)
 
     cdef void note_step(self, int what, const void* address) noexcept nogil:
         cdef Step* step = &self.steps[self.traced]
@@ -405,6 +421,7 @@ cdef class Controller:
             self.fiber[i].last_p = i % self.numbers + 1
             self.fiber[i].waits = NULL
             self.fiber[i].looked = NULL
+        self.touched = NULL
         prepare(FIBERS + 1, enter_finish)
         self.current = FIBERS
         active = <void*>self

@@ -12,9 +12,9 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
 from deferpool._central cimport Batch, Stripe
-from deferpool._platform cimport FREE, RETIRED, count_of, slots_of, Cache
+from deferpool._platform cimport FREE, RETIRED, Cache, count_of, load32, slots_of
 from deferpool._pool cimport Figures, Pool, add_up, clear, clear_central, drain_retired, place_of
-from deferpool._sched cimport Registry, Sched, after_fork_in_child, before_fork, resize, settle
+from deferpool._sched cimport Registry, Sched, after_fork_in_child, before_fork, link, resize, settle, unlink
 from deferpool.records cimport CACHED, Allocator, Header, RecordPool
 from stress._fibers cimport FIBERS, WORLD_FAULTS, Controller, set_up_as
 
@@ -34,15 +34,17 @@ cdef enum:
     STAMP = 0x5A5A5A00                  # in every word of a record that is out, plus its thread
 
 cdef enum Op:
-    NEW, FREE_OLDEST, FREE_NEWEST, RESIZE, CLEARPOOLS, CLEAR, REFUSE, REFUSE_BARRIER, FORK
+    NEW, FREE_OLDEST, FREE_NEWEST, RESIZE, CLEARPOOLS, CLEAR, REFUSE, REFUSE_ALL, REFUSE_BARRIER, FORK, OPEN, CLOSE
 
 OPERATIONS = {"new": NEW, "free": FREE_OLDEST, "free-newest": FREE_NEWEST, "resize": RESIZE, "clearpools": CLEARPOOLS,
-              "clear": CLEAR, "refuse": REFUSE, "refuse-barrier": REFUSE_BARRIER, "fork": FORK}
+              "clear": CLEAR, "refuse": REFUSE, "refuse-all": REFUSE_ALL, "refuse-barrier": REFUSE_BARRIER,
+              "fork": FORK, "open": OPEN, "close": CLOSE}
 
 cdef enum Fault:
     LOCAL_BOUND = WORLD_FAULTS
     LIMIT, TOTAL_BOUND, TOTAL_BOUND_BOOKS, BATCH, REUSE, TAKEN_TWICE, GIVEN_AWAY, DESTROYED, PINNED, MARK, NOT_REFUSED
     CLEARED_LOCAL, CLEARED_TOO_LITTLE, RESIZE_LEFT, LOST, TWICE, STRANGER, MIXED_UP, HELD_COUNT, STATS, LEFT_LOCKED, LEFT_OPEN, BOUND_LEFT
+    PINNED_POOL, SPARES, META_LEFT, UNEQUIPPED
 
 FAULTS = (
     "deadlock: thread {a} waits, and nobody can go on",
@@ -73,6 +75,10 @@ FAULTS = (
     "a lock or a P is still held at the end: {a}",
     "the mode at the end: sections may use {a} Ps, and {b} are in use",
     "resize: the bound still counts {a} Ps, and {b} are in use",
+    "resize: a pool is pinned {a} times at the end",
+    "failure: a stripe counts {a} spare batches and has {b}",
+    "failure: {a} pieces of the pool's own memory are out, and {b} are in use",
+    "resize: a pool has caches on {a} Ps, and {b} are in use",
 )
 
 # Of each 16 bytes of the arena: whose they are, if a record begins there.
@@ -90,6 +96,7 @@ cdef struct Thread:
     void* held[HELD]
     uint32_t n
     uint32_t refuse_in                  # the allocation after so many fails; 0: none
+    bint refuse_all
     bint refused                        # one did, in this operation
     int doing                           # the operation it is in, or -1
     uint32_t cls                        # of NEW
@@ -100,6 +107,8 @@ cdef struct Thread:
 cdef struct State:
     Thread thread[FIBERS]
     uint64_t created, destroyed, refused
+    uint64_t meta                       # pieces of the pools' own memory that are out
+    bint second_open                    # the second pool, that threads open and close
     size_t used                         # bytes of the arena
     uint64_t local, walked              # items, at the last look
     bint grew                           # the caches, while somebody cleared them
@@ -116,6 +125,9 @@ cdef class World(Controller):
     cdef Pool* pool
     cdef Registry* registry
     cdef RecordPool records
+    cdef RecordPool others              # a second pool of the same Sched: opened, and closed, by threads
+    cdef Pool* second
+    cdef Pool saved_second
     cdef Allocator allocator
     cdef char* arena
     cdef uint8_t* owner
@@ -161,6 +173,10 @@ cdef class World(Controller):
                                   allocator=PyCapsule_New(&self.allocator, "deferpool.Allocator", NULL))
         self.pool_object = self.records
         self.pool = &self.records.pool
+        self.others = RecordPool((16,), cap=2, limit=2, sched=self.sched, debug=False,
+                                 allocator=PyCapsule_New(&self.allocator, "deferpool.Allocator", NULL))
+        self.second = &self.others.pool
+        unlink(self.registry, &self.second.member)
         for fiber, (setup, operations) in enumerate(threads):
             for i, (name, argument) in enumerate(setup):
                 self.ops[fiber][i] = Operation(OPERATIONS[name], argument)
@@ -177,22 +193,25 @@ cdef class World(Controller):
         memcpy(self.saved_arena, self.arena, self.state.used)
         memcpy(self.saved_owner, self.owner, UNITS)
         self.saved_pool = self.pool[0]
+        self.saved_second = self.second[0]
         self.saved_registry = self.registry[0]
         memcpy(self.saved_ps, self.registry.state.ps, sizeof(self.saved_ps))
         self.saved_state = self.state
         self.decide_on(self.registry, sizeof(Registry))
         self.decide_on(self.registry.state.ps, PS * 64)
         self.decide_on(self.pool, sizeof(Pool))
+        self.decide_on(self.second, sizeof(Pool))
         self.decide_on(self.arena, ARENA)
         self.hush()
 
     def __dealloc__(self):
         if self.saved_state.used:
-            self.restore()              # no lock is left as a schedule left it: the pool ends after this
+            self.restore()              # no lock is left as a schedule left it: the pools end after this
+            link(self.registry, &self.second.member)
         free(self.saved_arena)
         free(self.saved_owner)
         free(self.owner)
-        # the arena stays: the pool, which ends after this, still writes to it
+        # the arena stays: the pools, which end after this, still write to it
 
     cdef void hush(self) noexcept nogil:
         """Statistics that nothing but stats() reads: who comes first there makes no difference to anything else."""
@@ -220,6 +239,7 @@ cdef class World(Controller):
             memset(self.arena + self.saved_state.used, 0, self.state.used - self.saved_state.used)
         memcpy(self.owner, self.saved_owner, self.state.used // 16 + 1)
         self.pool[0] = self.saved_pool
+        self.second[0] = self.saved_second
         self.saved_registry.next = self.registry.next       # other Scheds come and go
         self.registry[0] = self.saved_registry
         memcpy(self.registry.state.ps, self.saved_ps, sizeof(self.saved_ps))
@@ -243,6 +263,10 @@ cdef class World(Controller):
                     t.refused = True
                     self.state.refused += 1
                     return NULL
+            if t.refuse_all:
+                t.refused = True
+                self.state.refused += 1
+                return NULL
         if self.state.used + size + 16 > ARENA:
             return NULL
         memory = self.arena + self.state.used
@@ -271,6 +295,14 @@ cdef class World(Controller):
             return
         self.owner[unit] = GONE
         self.state.destroyed += 1
+
+    cdef void* make_memory(self, size_t size) noexcept nogil:
+        cdef void* memory = self.carve(size)
+        self.state.meta += memory != NULL
+        return memory
+
+    cdef void drop_memory(self) noexcept nogil:
+        self.state.meta -= 1
 
     # -- what the threads do -------------------------------------------------------------------------------------
 
@@ -306,8 +338,14 @@ cdef class World(Controller):
                 self.broken(CLEARED_TOO_LITTLE, self.state.walked + self.state.local, 0, 0)
         elif op.what == REFUSE:
             t.refuse_in = op.argument
+        elif op.what == REFUSE_ALL:
+            t.refuse_all = True
         elif op.what == REFUSE_BARRIER:
             self.barrier_error = EIO
+        elif op.what == OPEN:
+            self.open_second()
+        elif op.what == CLOSE:
+            self.close_second()
         elif op.what == FORK:
             self.split(me)
         t.doing = -1
@@ -382,6 +420,24 @@ cdef class World(Controller):
                     n = self.count(p, cls)
                     if n:
                         self.broken(RESIZE_LEFT, p, n, cls)
+
+    cdef void open_second(self) noexcept nogil:
+        """The end of ItemPool.open: it becomes one of the Sched's pools once it has caches on all Ps."""
+        while not link(self.registry, &self.second.member):
+            if not self.second.member.equip(&self.second.member, load32(&self.registry.state.procs)):
+                return
+        self.state.second_open = True
+
+    cdef void close_second(self) noexcept nogil:
+        """What happens to a pool that ends, as far as its Sched is concerned: whoever still looks at it crashes."""
+        cdef uint32_t p
+        unlink(self.registry, &self.second.member)
+        self.state.second_open = False
+        for p in range(self.second.member.equipped):
+            self.second.front.caches[p] = NULL
+            self.state.meta -= 1
+        self.second.member.equipped = 0
+        self.second.member.equip = NULL
 
     cdef void split(self, uint32_t me) noexcept nogil:
         """A fork, seen from the child. The kernel copies page after page while other threads run on: slots here first."""
@@ -470,6 +526,7 @@ cdef class World(Controller):
         """At rest: everything is in one place, the figures agree, and nobody has left a door locked or open."""
         cdef uint32_t p, cls, i, stripes = self.pool.central.mask + 1, fiber
         cdef uint64_t cached = 0, n, live = 0, in_hand, takes = 0, gives = 0, items = 0
+        cdef uint64_t meta = 2 + self.pool.member.equipped + self.second.member.equipped   # the stripes of both, the caches
         cdef Stripe* stripe
         cdef Batch* batch
         cdef Registry* r = self.registry
@@ -493,10 +550,19 @@ cdef class World(Controller):
                 for p in range(<uint32_t>batch.n):
                     self.count_in(batch.items[p], i // stripes)
                 n += batch.n
+                meta += 1
                 batch = batch.next
             if n != stripe.items:
                 self.broken(HELD_COUNT, stripe.items, n, 0)
             items += n
+            n = 0
+            batch = stripe.spare
+            while batch != NULL:
+                n += 1
+                batch = batch.next
+            if n != stripe.spares or n > self.pool.central.max_spares:
+                self.broken(SPARES, stripe.spares, n, 0)
+            meta += n
         cached += items
         if items != self.pool.central.held:
             self.broken(HELD_COUNT, self.pool.central.held, items, 0)
@@ -521,10 +587,23 @@ cdef class World(Controller):
         for p in range(<uint32_t>PS):
             if r.state.ps[p].holder != (FREE if p < r.state.procs else RETIRED):
                 self.broken(LEFT_LOCKED, <size_t>&r.state.ps[p].holder, 0, 0)
-        if self.pool.front.open != (0 if r.state.portable else r.state.procs):
-            self.broken(LEFT_OPEN, self.pool.front.open, r.state.procs, 0)
         if r.counted != r.state.procs and not self.state.vanished:
             self.broken(BOUND_LEFT, r.counted, r.state.procs, 0)
+        if self.pool.member.pins or self.second.member.pins:
+            self.broken(PINNED_POOL, self.pool.member.pins + self.second.member.pins, 0, 0)
+        if meta != self.state.meta and not self.state.vanished:     # what lost threads had in hand is lost
+            self.broken(META_LEFT, self.state.meta, meta, 0)
+        self.look_at(self.pool)
+        if self.state.second_open:
+            self.look_at(self.second)
+
+    cdef void look_at(self, const Pool* pool) noexcept nogil:
+        """A pool of the Sched has caches on all Ps, and is open to sections when they are on."""
+        cdef Registry* r = self.registry
+        if pool.member.equipped < r.state.procs:
+            self.broken(UNEQUIPPED, pool.member.equipped, r.state.procs, 0)
+        if pool.front.open != (0 if r.state.portable else r.state.procs):
+            self.broken(LEFT_OPEN, pool.front.open, r.state.procs, 0)
 
     cdef void agree(self, uint64_t said, uint64_t own, uint64_t which) noexcept nogil:
         if said != own:
@@ -598,7 +677,7 @@ cdef void drop_record(void* arg, void* memory) noexcept nogil:
     (<World>arg).drop_record(memory)
 
 cdef void* make_memory(void* arg, size_t size) noexcept nogil:
-    return (<World>arg).carve(size)
+    return (<World>arg).make_memory(size)
 
 cdef void drop_memory(void* arg, void* memory) noexcept nogil:
-    pass
+    (<World>arg).drop_memory()

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -48,6 +49,7 @@ def run_apart(tasks: Sequence[Callable[[], T]], jobs: int) -> Iterator[tuple[int
 
 
 def _run(task: Callable[[], T], sender: Connection) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one who started it
     sender.send(task())
     sender.close()
     os._exit(0)  # no destructor runs: it could wait for ever

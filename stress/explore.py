@@ -69,7 +69,7 @@ def main(arguments: Sequence[str]) -> int:
     if find_spec("stress._worlds") is None:
         return _in_own_build(arguments)
     if given.schedule is not None:
-        return replay(given.schedule, given.repeat)
+        return replay(given.schedule, given.repeat or 1)
     chosen = [spec for spec in standard() if not given.world or spec.title in given.world or spec.name in given.world]
     console = Console(width=None if sys.stdout.isatty() else 160)
     _load()
@@ -128,6 +128,8 @@ def replay(text: str, times: int) -> int:
     print(f"{name}: {spec.why}")
     (last, same), = ends.most_common(1)
     print(f"ends with: {last} ({same} of {times} times)")
+    if "does not fit" in last:
+        return 2
     return 0 if (last, same) == (HELD, times) else 1
 
 
@@ -162,7 +164,7 @@ def _in_own_build(arguments: Sequence[str]) -> int:
     except variants.BuildError as error:
         print(f"python -m stress explore: error: the explorer's build failed:\n{error}", file=sys.stderr)
         return 2
-    return subprocess.run(variants.python(lib, "stress.explore", list(arguments)), check=False).returncode
+    return subprocess.run(variants.python(lib, "stress.__main__", ["explore", *arguments]), check=False).returncode
 
 
 def _close(console: Console, results: Sequence[Explored], seed: int) -> None:
@@ -244,13 +246,15 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     )
     add("--fail-fast", action="store_true", help="stop at the first world that breaks")
     add("--schedule", metavar="STRING", help="replay one schedule and draw it")
-    add("--repeat", type=number(1, 10**6), default=1, metavar="N", help="with --schedule: replay it so many times")
+    add("--repeat", type=number(1, 10**6), metavar="N", help="with --schedule: replay it so many times")
     add("--json", type=Path, metavar="FILE", help="write all figures")
     add("--list", action="store_true", help="name the worlds, and why each is there")
     given = parser.parse_args(arguments)
     for name in given.world:
         if name not in names:
             parser.error(f"no world is called {name!r} (--list names them)")
+    if given.repeat is not None and given.schedule is None:
+        parser.error("--repeat goes with --schedule")
     if given.schedule is not None:
         try:
             world, _ = schedules.read(given.schedule)

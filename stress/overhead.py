@@ -7,7 +7,6 @@ right after the other, and the figure is the median of the rounds' own ratios.
 """
 from __future__ import annotations
 
-import argparse
 import statistics
 import sys
 import threading
@@ -21,6 +20,7 @@ import deferpool
 from stress import machine
 from stress._ledger import Ledger
 from stress._load import Load
+from stress.arguments import Parser, number
 from stress.bench import quartiles
 from stress.runner import SAMPLE_EVERY_US
 from stress.scenarios import churn
@@ -31,13 +31,13 @@ OPS = 4_000_000  # of all threads together, in one round
 
 def main(arguments: Sequence[str]) -> int:
     """Returns 0 when the median is LEAST or more in every mode, else 1."""
-    parser = argparse.ArgumentParser(prog="python -m stress overhead", description=__doc__.partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=9, metavar="N", help="interleaved rounds (default: 9)")
-    parser.add_argument("--ops", type=int, default=OPS, metavar="N", help="takes and gives a round, all threads")
-    parser.add_argument("--threads", type=int, default=4, metavar="N", help="default: 4")
+    parser = Parser(prog="python -m stress overhead", description=__doc__.partition("\n")[0])
+    parser.add_argument("--rounds", type=number(1, 10**6), default=9, metavar="N",
+                        help="interleaved rounds (default: 9)")
+    parser.add_argument("--ops", type=number(1, 10**12), default=OPS, metavar="N",
+                        help="takes and gives a round, all threads")
+    parser.add_argument("--threads", type=number(1, 4096), default=4, metavar="N", help="default: 4")
     given = parser.parse_args(arguments)
-    if min(given.rounds, given.ops, given.threads) < 1:
-        parser.error("--rounds, --ops and --threads must be at least 1")
     table = Table(title="churn with its checks, against the same without", title_justify="left")
     for name in ("mode", "ns an operation", "without", "speed kept", "quartiles", "verdict"):
         table.add_column(name, justify="right")
@@ -59,9 +59,9 @@ def main(arguments: Sequence[str]) -> int:
 def measured(mode: str, rounds: int, ops: int, threads: int) -> tuple[list[float], list[float], list[float]]:
     """For each round: CPU nanoseconds an operation with checks and without, and the ratio of the speeds."""
     with_checks, without = [], []
-    for number in range(rounds):
-        order = (True, False) if number % 2 else (False, True)
-        both = {checks: timed(mode, checks, ops, threads, number) for checks in order}
+    for turn in range(rounds):
+        order = (True, False) if turn % 2 else (False, True)
+        both = {checks: timed(mode, checks, ops, threads, turn) for checks in order}
         with_checks.append(both[True])
         without.append(both[False])
     return with_checks, without, [bare / full for bare, full in zip(without, with_checks, strict=True)]

@@ -35,7 +35,7 @@ def read(text: str) -> tuple[str, bytes]:
     world, colon, steps = text.partition(":")
     if not colon:
         raise ValueError(f"a schedule is WORLD:STEPS, and {text!r} has no colon")
-    if not re.fullmatch(r"([A-D]\d{1,6}|>\d{1,2})*", steps):
+    if not re.fullmatch(r"([A-D]\d{1,6}|>\d{1,2})+", steps):
         raise ValueError(f"{steps!r} is not a sequence of steps such as A12B3>1A4")
     path = bytearray()
     for who, times, number in re.findall(r"([A-D])(\d+)|>(\d+)", steps):

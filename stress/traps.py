@@ -9,7 +9,6 @@ a section and does not send it back, fails too.
 """
 from __future__ import annotations
 
-import argparse
 import shlex
 import sys
 from collections import Counter
@@ -22,6 +21,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from stress import _traps, machine
+from stress.arguments import Parser, even
 
 CAPS = (2, 4, 8)
 SECTIONS = ("pop", "push", "popn", "pushn")
@@ -306,18 +306,17 @@ def table(section: str, findings: Findings) -> Table:
 
 
 def main(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m stress traps", description=__doc__.partition("\n")[0].partition(": ")[2],
         epilog="Exit status: 0 every interruption held; 1 one did not; 2 it cannot be run here.")
     parser.add_argument("--section", choices=SECTIONS, action="append", help="only this one (may be repeated)")
-    parser.add_argument("--cap", type=int, action="append", metavar="N",
+    parser.add_argument("--cap", type=even, action="append", metavar="N",
                         help=f"even and from 2 to 64 (may be repeated; default: {', '.join(map(str, CAPS))})")
     given = parser.parse_args(arguments)
     sections = tuple(dict.fromkeys(given.section or SECTIONS))
     caps = tuple(dict.fromkeys(given.cap or CAPS))
-    for cap in caps:
-        if cap % 2 or not 2 <= cap <= 64:
-            parser.error(f"--cap must be even and from 2 to 64, not {cap}")
+    if max(caps) > 64:
+        parser.error(f"--cap must be at most 64, not {max(caps)}")
     reason = _traps.why_not()
     if reason is not None:
         print(f"python -m stress traps: error: {reason}", file=sys.stderr)

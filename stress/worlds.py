@@ -4,7 +4,9 @@ A world is written as it is read: for each thread its set-up, which runs before 
     take [class]   take a record            give         give back the oldest       give newest
     procresize n   clearpools   clear       fork         a fork, and then the child
     refuse n       this thread's n-th allocation from now fails
+    refuse-all     all of them do
     refuse-barrier the next barrier is refused
+    open, close    a second pool of the same Sched: it joins its Sched's pools, or leaves them
 """
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
 OPERATIONS = {"take": "new", "give": "free", "give newest": "free-newest", "procresize": "resize",
               "clearpools": "clearpools", "clear": "clear", "fork": "fork", "refuse": "refuse",
-              "refuse-barrier": "refuse-barrier"}
+              "refuse-all": "refuse-all", "refuse-barrier": "refuse-barrier", "open": "open", "close": "close"}
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,10 @@ WORLDS = (
          threads=(("2 take, give", "give, take"), ("", "take, give"), ("", "take, give"))),
     Spec("cap-4", "batches of two", mode="both", cap=4, limit=4,
          threads=(("5 take, 4 give", "give, take"), ("5 take, 4 give", "give, 3 take"))),
+    Spec("spill-elsewhere", "between its push and its spill a thread comes to a P with one item", mode="both", cap=4,
+         threads=(("5 take, 4 give", "give"), ("take, give", ""), ("take, give", "take"))),
+    Spec("refill-elsewhere", "between its pop and its refill a thread comes to a P that is full", mode="both", cap=4,
+         threads=(("8 take, 8 give, 4 take", "take"), ("6 take, 6 give", ""), ("", "take"))),
     Spec("stripes", "two stripes: stealing from the other one", mode="both", cpus=2,
          threads=((STOCKED, "3 take"), ("", "2 take, give"))),
     Spec("crowd", "more threads than Ps, in portable mode", mode="portable", procs=1, numbers=1,
@@ -134,6 +140,24 @@ WORLDS = (
          threads=(("", "refuse 1, take, take, give"), ("", "take, give"))),
     Spec("no-batch", "the allocation of a batch fails", mode="both",
          threads=((FULL, "refuse 1, give, take"), ("take", "give, take"))),
+    Spec("no-memory", "no allocation succeeds any more", mode="both",
+         threads=((FULL, "refuse-all, give, 2 take"), ("take", "give, take"))),
+    Spec("no-memory-no-p", "a thread without a P finds no memory for a batch", procs=1, limit=4,
+         threads=(("take", "give"), ("2 take", "refuse-all, 2 give, take"))),
+    Spec("out-of-range-two", "two threads without a P empty batches of one stripe", procs=1, numbers=3,
+         threads=((STOCKED, "take"), ("", "2 take, give"), ("", "2 take, give"))),
+    Spec("spares", "clearpools frees the spare batches while others take and fill them", mode="both",
+         threads=((STOCKED + ", 7 take", "2 give, take"), ("", "clearpools"))),
+    Spec("resize-up-twice", "two threads add Ps at once", mode="both", procs=1,
+         threads=(("", "procresize 2, take"), ("", "procresize 3, take, give"))),
+    Spec("open", "a pool is opened while Ps are added", mode="both", procs=1,
+         threads=(("", "procresize 2, take"), ("", "open, take"))),
+    Spec("close", "a pool is closed while Ps are added", mode="both", procs=1,
+         threads=(("", "procresize 2, take"), ("open", "close, take"))),
+    Spec("open-and-cross", "a pool is opened while the mode changes", cpus=2,
+         threads=(("", "procresize 1, procresize 2"), ("", "open"))),
+    Spec("fork-resize-up", "a fork while another thread adds Ps", mode="both", procs=1,
+         threads=(("", "fork, take, give, procresize 3"), ("", "procresize 2"))),
     Spec("fork", "a fork while another thread takes and gives", mode="both",
          threads=(("take", "fork, give, 2 take"), (FULL, "give, take"))),
     Spec("fork-transfer", "a fork while another thread refills", mode="both",
