@@ -56,10 +56,10 @@ def test_seconds() -> None:
     assert all(result.calls)
 
 
-@pytest.mark.parametrize(("seconds", "calls"), [(30.0, 5), (0.1, 1 << 60)])
+@pytest.mark.parametrize(("seconds", "calls"), [(600.0, 5), (0.1, 1 << 60)])
 def test_with_both_what_comes_first_ends_it(seconds: float, calls: int) -> None:
     result = hammer(lambda: None, threads=2, seconds=seconds, calls=calls)
-    assert result.seconds < 10
+    assert result.seconds < 200
     assert (result.calls == (5, 5)) == (calls == 5)
 
 
@@ -153,8 +153,8 @@ def test_first_exception_is_raised_with_thread_call_and_seed() -> None:
 
     began = time.monotonic()
     with pytest.raises(ValueError, match="broken") as caught:
-        hammer(fail, threads=4, seconds=60, seed=17)
-    assert time.monotonic() - began < 10  # the others stopped soon
+        hammer(fail, threads=4, seconds=600, seed=17)
+    assert time.monotonic() - began < 200  # the others stopped soon
     assert caught.value is mine
     assert "in thread 2 of 4, its call 4, seed 17" in notes(mine)
     files = [(Path(frame.filename).name, frame.name) for frame in traceback.extract_tb(mine.__traceback__)]
@@ -245,7 +245,7 @@ def test_deadlock_is_told_with_every_stack() -> None:
     with pytest.raises(Hung) as caught:
         hammer(lambda me: take_second(*(locks if me.thread else locks[::-1])), threads=2, seconds=0.1, timeout=0.5)
     end.set()
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 200
     told = str(caught.value)
     assert "2 of 2 threads have finished no call for 0.5 s" in told
     for thread in ("hammer-0", "hammer-1"):
@@ -323,8 +323,8 @@ def test_failing_watch_ends_the_run() -> None:
         assert len(count) < 5, "too many"
 
     with pytest.raises(AssertionError, match="too many") as caught:
-        hammer(lambda: count.append(1), threads=2, seconds=60, watch=watch)
-    assert time.monotonic() - began < 10
+        hammer(lambda: count.append(1), threads=2, seconds=600, watch=watch)
+    assert time.monotonic() - began < 200
     assert "in the watch, seed" in notes(caught.value)
 
 
@@ -468,7 +468,7 @@ INTERRUPTED = """if True:
             print("running", flush=True)
         time.sleep(0.001)
     try:
-        hammer(work, threads=4, seconds=60)
+        hammer(work, threads=4, seconds=600)
     except KeyboardInterrupt:
         assert threading.active_count() == 1, threading.enumerate()
         assert sys.getswitchinterval() == before
@@ -486,7 +486,7 @@ def test_ctrl_c_ends_the_threads_first() -> None:
         process.send_signal(signal.SIGINT)
         assert process.stdout.read() == "ended\n"
     assert process.returncode == 0
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 200
 
 
 # ---- the crew -------------------------------------------------------------------------------------------
