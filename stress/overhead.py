@@ -85,12 +85,15 @@ def timed(mode: str, checks: bool, ops: int, threads: int, seed: int) -> float:
 
     sampler = threading.Thread(target=load.run_sampler, args=(SAMPLE_EVERY_US,))
     running = [threading.Thread(target=work, args=(thread,)) for thread in range(threads)]
-    for thread in (sampler, *running):
-        thread.start()
-    gate.set()
-    for thread in running:
-        thread.join()
-    load.finish()
+    try:
+        for thread in (sampler, *running):
+            thread.start()
+        gate.set()
+        for thread in running:
+            thread.join()
+    finally:                            # Ctrl-C: the threads look at this, and end
+        gate.set()
+        load.finish()
     sampler.join()
     return sum(seconds) / (each * threads) * 1e9
 

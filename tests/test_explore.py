@@ -2,9 +2,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -23,7 +26,6 @@ def explore(*arguments: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     ("path", "text"),
     [
-        (b"", "pair-sections:"),
         (bytes([0]), "pair-sections:A1"),
         (bytes([0, 0, 0, 1, 1, 0]), "pair-sections:A3B2A1"),
         (bytes([0, 129, 0, 2]), "pair-sections:A1>1A1C1"),
@@ -99,7 +101,7 @@ def test_sections_are_sent_back_and_threads_moved(explored: dict[str, dict[str, 
 def test_a_schedule_is_replayed_and_drawn() -> None:
     """One preemption in the middle of a push, by hand: A's section begins, B's on the same P sends it back."""
     done = explore("--schedule", "one-p-sections:A2B3A99", "--repeat", "100")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "does not fit this build" in done.stdout  # it has no 99 steps left
     assert "(100 of 100 times)" in done.stdout
     lines = done.stdout.splitlines()
@@ -117,6 +119,8 @@ def test_a_schedule_is_replayed_and_drawn() -> None:
         (["--schedule", "nonsense:A1"], "no world is called 'nonsense'"),
         (["--schedule", "A1"], "has no colon"),
         (["--schedule", "pair-sections:A1x"], "is not a sequence of steps"),
+        (["--schedule", "pair-sections:"], "is not a sequence of steps"),
+        (["--repeat", "2"], "--repeat goes with --schedule"),
         (["--json", "/nowhere/at/all.json"], "cannot be written"),
     ],
 )
@@ -131,3 +135,35 @@ def test_the_worlds_are_listed() -> None:
     done = explore("--list")
     assert done.returncode == 0
     assert len(done.stdout.splitlines()) == len(list(worlds.standard()))
+
+
+def test_a_schedule_that_does_not_fit_is_no_fault() -> None:
+    done = explore("--schedule", "pair-sections:A1")
+    assert done.returncode == 2
+    assert "does not fit this build" in done.stdout
+
+
+def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "full.json"
+    path.symlink_to("/dev/full")
+    done = explore("pair-portable", "--bound", "0", "--random", "0", "--json", str(path))
+    assert done.returncode == 2
+    assert "No space left" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", [["explore", "--bound", "7"], ["bench"], ["overhead"]])
+def test_ctrl_c_is_one_line(command: list[str]) -> None:
+    code = "import signal, runpy; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    code += "runpy.run_module('stress', run_name='__main__')"
+    with subprocess.Popen([sys.executable, "-c", code, *command], cwd=ROOT, stdout=subprocess.PIPE, start_new_session=True,
+                          stderr=subprocess.PIPE, text=True) as running:
+        try:
+            time.sleep(4)
+            os.killpg(running.pid, signal.SIGINT)
+            _, err = running.communicate(timeout=60)
+        finally:
+            running.kill()
+    assert running.returncode == 1, err
+    assert "interrupted" in err
+    assert "Traceback" not in err
