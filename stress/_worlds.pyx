@@ -44,7 +44,7 @@ cdef enum Fault:
     LOCAL_BOUND = WORLD_FAULTS
     LIMIT, TOTAL_BOUND, TOTAL_BOUND_BOOKS, BATCH, REUSE, TAKEN_TWICE, GIVEN_AWAY, DESTROYED, PINNED, MARK, NOT_REFUSED
     CLEARED_LOCAL, CLEARED_TOO_LITTLE, RESIZE_LEFT, LOST, TWICE, STRANGER, MIXED_UP, HELD_COUNT, STATS, LEFT_LOCKED, LEFT_OPEN, BOUND_LEFT
-    PINNED_POOL, SPARES, META_LEFT, UNEQUIPPED
+    PINNED_POOL, SPARES, META_LEFT, UNEQUIPPED, TOUCHED
 
 FAULTS = (
     "deadlock: thread {a} waits, and nobody can go on",
@@ -79,6 +79,7 @@ FAULTS = (
     "failure: a stripe counts {a} spare batches and has {b}",
     "failure: {a} pieces of the pool's own memory are out, and {b} are in use",
     "resize: a pool has caches on {a} Ps, and {b} are in use",
+    "resize: a pool that has ended was given caches on {a} Ps",
 )
 
 # Of each 16 bytes of the arena: whose they are, if a record begins there.
@@ -109,6 +110,7 @@ cdef struct State:
     uint64_t created, destroyed, refused
     uint64_t meta                       # pieces of the pools' own memory that are out
     bint second_open                    # the second pool, that threads open and close
+    bint second_ended
     size_t used                         # bytes of the arena
     uint64_t local, walked              # items, at the last look
     bint grew                           # the caches, while somebody cleared them
@@ -438,6 +440,7 @@ cdef class World(Controller):
             self.state.meta -= 1
         self.second.member.equipped = 0
         self.second.member.equip = NULL
+        self.state.second_ended = True
 
     cdef void split(self, uint32_t me) noexcept nogil:
         """A fork, seen from the child. The kernel copies page after page while other threads run on: slots here first."""
@@ -596,6 +599,8 @@ cdef class World(Controller):
         self.look_at(self.pool)
         if self.state.second_open:
             self.look_at(self.second)
+        if self.state.second_ended and self.second.member.equipped:
+            self.broken(TOUCHED, self.second.member.equipped, 0, 0)
 
     cdef void look_at(self, const Pool* pool) noexcept nogil:
         """A pool of the Sched has caches on all Ps, and is open to sections when they are on."""

@@ -146,6 +146,8 @@ WORLDS = (
          threads=(("take", "give"), ("2 take", "refuse-all, 2 give, take"))),
     Spec("out-of-range-two", "two threads without a P empty batches of one stripe", procs=1, numbers=3,
          threads=((STOCKED, "take"), ("", "2 take, give"), ("", "2 take, give"))),
+    Spec("put-together", "two threads without a P make a batch each for one stripe", procs=1, numbers=3, cap=4,
+         threads=(("", "take"), ("take", "give"), ("take", "give"))),
     Spec("spares", "clearpools frees the spare batches while others take and fill them", mode="both",
          threads=((STOCKED + ", 7 take", "2 give, take"), ("", "clearpools"))),
     Spec("resize-up-twice", "two threads add Ps at once", mode="both", procs=1,
