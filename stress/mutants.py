@@ -167,7 +167,7 @@ def all_means() -> dict[str, Means]:
                 sanitizer,
                 "churn",
                 "burst",
-                "migrate",
+                "oversubscribe",
                 "--seconds",
                 "0.3",
                 *modes,
