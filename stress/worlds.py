@@ -118,6 +118,8 @@ WORLDS = (
          threads=(("", "procresize 1"), ("2 take, 2 take 1, 4 give", "take 1"))),
     Spec("resize-full", "a P is removed while everything is full: the bound shrinks only when it is empty", mode="both",
          limit=2, threads=(("4 take", "4 give, procresize 1"), ("6 take, 6 give", "take"))),
+    Spec("resize-down-twice", "two threads remove Ps while everything is full", mode="both", procs=3, numbers=3,
+         limit=2, threads=(("2 take, 2 give", "procresize 2"), ("2 take, 2 give", "procresize 1"), ("6 take, 6 give", ""))),
     Spec("resize-up", "a P is added, and used at once", mode="both", procs=1,
          threads=(("take", "procresize 2, give"), ("", "take, give"))),
     Spec("resize-up-no-memory", "a P is to be added, and there is no memory for its caches", mode="both", procs=1,

@@ -156,8 +156,8 @@ def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
 def test_ctrl_c_is_one_line(command: list[str]) -> None:
     code = "import signal, runpy; signal.signal(signal.SIGINT, signal.default_int_handler); "
     code += "runpy.run_module('stress', run_name='__main__')"
-    with subprocess.Popen([sys.executable, "-c", code, *command], cwd=ROOT, stdout=subprocess.PIPE, start_new_session=True,
-                          stderr=subprocess.PIPE, text=True) as running:
+    with subprocess.Popen([sys.executable, "-c", code, *command], cwd=ROOT, start_new_session=True, text=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
         try:
             time.sleep(4)
             os.killpg(running.pid, signal.SIGINT)
