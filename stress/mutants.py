@@ -32,6 +32,7 @@ from stress.reports.outputs import check_writable
 PATCHES = Path(__file__).parent / "patches"
 LIMIT_S = 60.0  # from the start of its build to the first catch
 REPLAYS = 100
+ALL_MEANS = 100  # more than there are
 SAMPLE = (
     "batch-pushed-twice",
     "drain-without-barrier",
@@ -181,12 +182,13 @@ def main(arguments: Sequence[str]) -> int:
     console = Console(width=None if sys.stdout.isatty() else 200)
     means = all_means()
     chosen = [mutant for mutant in mutants() if mutant.name in given.mutant] if given.mutant else list(mutants())
+    enough = ALL_MEANS if given.everything else 1 if given.sample else 2
     if given.sample:  # each by those who are expected to catch it, and nobody else is built for
         means = {name: each for name, each in means.items() if any(name in mutant.by for mutant in chosen)}
     with tempfile.TemporaryDirectory(prefix="deferpool-mutants-") as folder:
         base = prepare(Path(folder), means)
         began = time.perf_counter()
-        sound = judge(Mutant("none", "nothing: the copy as it is", (), None), base, means, given.everything)
+        sound = judge(Mutant("none", "nothing: the copy as it is", (), None), base, means, ALL_MEANS)
         _say(console, sound)
         if sound.verdict != "sound":
             console.print("[red]FAILURE[/]: the rig does not pass on the copy without a mutant")
@@ -197,7 +199,7 @@ def main(arguments: Sequence[str]) -> int:
         }
         with ThreadPoolExecutor(given.jobs) as pool:
             trials = []
-            for trial in pool.map(lambda mutant: judge(mutant, base, means, given.everything), chosen):
+            for trial in pool.map(lambda mutant: judge(mutant, base, means, enough), chosen):
                 trials.append(trial)
                 _say(console, trial)
         _close(console, trials, time.perf_counter() - began)
@@ -261,12 +263,11 @@ def build(root: Path, variant: str) -> None:
 # ---- one mutant ------------------------------------------------------------------------------------------------
 
 
-def judge(mutant: Mutant, base: Path, means: dict[str, Means], everything: bool) -> Trial:
-    """Asks the expected means, then the others until two have caught it; or all of them."""
+def judge(mutant: Mutant, base: Path, means: dict[str, Means], enough: int) -> Trial:
+    """Asks the expected means, then the others until so many have caught it."""
     trial = Trial(mutant)
     order = [means[name] for name in mutant.by if name in means]
     order += [each for each in means.values() if each not in order]
-    enough = 2 if mutant.patch is not None and not everything else len(order) + 1
     with tempfile.TemporaryDirectory(prefix=f"{mutant.name}-", dir=base.parent) as folder:
         root = Path(folder) / "copy"
         copy(base, root)
@@ -305,7 +306,7 @@ def attempt_at(root: Path, means: Means) -> Attempt:
         return Attempt(means.name, "passed", built - began, took)
     if status is None:
         return Attempt(means.name, "caught", built - began, took, f"hangs: not done after {means.patience:.0f} s")
-    failed = status in (1, 66) or status < 0
+    failed = status in (1, 66) or status < 0 or status >= 128  # a bug, the sanitizers', a signal
     failed = failed or (status == 2 and evidence.startswith("FAILED "))  # pytest-xdist, stopped by the first failure
     if not failed:
         return Attempt(means.name, "error", built - began, took, f"exit status {status}: {output.strip()[-300:]}")

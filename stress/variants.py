@@ -45,7 +45,8 @@ def main(arguments: Sequence[str]) -> int:
             return 2
         environment |= {"LD_PRELOAD": str(library), **SANITIZERS[variant]}
         command = ["setarch", platform.machine(), "-R", *command]  # their shadow memory wants fixed places
-    return subprocess.run(command, cwd=lib, env=environment, check=False).returncode
+    status = subprocess.run(command, cwd=lib, env=environment, check=False).returncode
+    return status if status >= 0 else 128 - status  # a signal, as shells tell it
 
 
 def folder(variant: str, root: Path = ROOT) -> Path:
