@@ -182,8 +182,8 @@ def main(arguments: Sequence[str]) -> int:
     console = Console(width=None if sys.stdout.isatty() else 200)
     means = all_means()
     chosen = [mutant for mutant in mutants() if mutant.name in given.mutant] if given.mutant else list(mutants())
-    enough = ALL_MEANS if given.everything else 1 if given.sample else 2
-    if given.sample:  # each by those who are expected to catch it, and nobody else is built for
+    enough = ALL_MEANS if given.everything else 0 if given.expected else 2
+    if given.expected:  # each by those who are expected to catch it, and nobody else is built for
         means = {name: each for name, each in means.items() if any(name in mutant.by for mutant in chosen)}
     with tempfile.TemporaryDirectory(prefix="deferpool-mutants-") as folder:
         base = prepare(Path(folder), means)
@@ -428,7 +428,9 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         action="store_true",
         help=f"those of each commit, each by whom it is expected to be caught: {', '.join(SAMPLE)}",
     )
-    add("--everything", action="store_true", help="ask all means, also after two have caught a mutant")
+    how_many = parser.add_mutually_exclusive_group()
+    how_many.add_argument("--everything", action="store_true", help="ask all means, whoever has caught it")
+    how_many.add_argument("--expected", action="store_true", help="ask nobody but who is expected to catch a mutant")
     add(
         "--jobs",
         type=number(1, 64),
@@ -440,7 +442,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("--list", action="store_true", help="name the mutants, and what each breaks")
     given = parser.parse_args(arguments)
     if given.sample:
-        given.mutant = list(SAMPLE)
+        given.mutant, given.expected = list(SAMPLE), True
     for name in given.mutant:
         if name not in known:
             parser.error(f"no mutant is called {name!r} (--list names them)")
