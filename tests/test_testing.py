@@ -466,8 +466,9 @@ def test_threads_that_are_traced_already_are_left_alone() -> None:
 # ---- Ctrl-C ---------------------------------------------------------------------------------------------
 
 INTERRUPTED = """if True:
-    import sys, threading, time
+    import signal, sys, threading, time
     from deferpool.testing import hammer
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job is told to ignore it
     before = sys.getswitchinterval()
     def work(me):
         if me.thread == me.calls == 0:
