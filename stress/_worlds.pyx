@@ -144,7 +144,8 @@ cdef class World(Controller):
     cdef uint32_t setting_up            # whose operations run before the schedule; FIBERS: nobody's
     cdef void* early[PS * 256]          # slots as a fork copies them first
 
-    def __init__(self, threads, uint32_t procs, uint32_t cpus, uint32_t numbers, sizes, cap, limit, bint sections):
+    def __init__(self, threads, uint32_t procs, uint32_t cpus, uint32_t numbers, sizes, cap, limit, bint sections,
+                 bint tallies):
         cdef uint32_t before = 0, fiber, i
         cdef size_t at
         self.fibers = len(threads)
@@ -204,7 +205,7 @@ cdef class World(Controller):
         self.decide_on(self.pool, sizeof(Pool))
         self.decide_on(self.second, sizeof(Pool))
         self.decide_on(self.arena, ARENA)
-        self.hush()
+        self.hush(tallies)
 
     def __dealloc__(self):
         if self.saved_state.used:
@@ -215,7 +216,7 @@ cdef class World(Controller):
         free(self.owner)
         # the arena stays: the pools, which end after this, still write to it
 
-    cdef void hush(self) noexcept nogil:
+    cdef void hush(self, bint tallies) noexcept nogil:
         """Statistics that nothing but stats() reads: who comes first there makes no difference to anything else."""
         cdef uint32_t i
         cdef Stripe* stripe
@@ -228,6 +229,8 @@ cdef class World(Controller):
             self.be_quiet(&stripe.created)
             self.be_quiet(&stripe.destroyed)
             self.be_quiet(&stripe.dropped)
+            if tallies:                 # this world is for them
+                continue
             self.be_quiet(&stripe.tally.gets)
             self.be_quiet(&stripe.tally.puts)
             self.be_quiet(&stripe.tally.refills)

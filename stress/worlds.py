@@ -36,6 +36,7 @@ class Spec:
     cap: int = 2
     limit: int | None = 4
     sizes: tuple[int, ...] = (16,)
+    tallies: bool = False  # statistics that are written under a lock are steps, too
 
     @property
     def title(self) -> str:
@@ -45,7 +46,7 @@ class Spec:
         from stress._worlds import World  # only in the explorer's own build
 
         return World([(parse(setup), parse(work)) for setup, work in self.threads], self.procs, self.cpus, self.numbers,
-                     self.sizes, self.cap, self.limit, self.mode == "sections")
+                     self.sizes, self.cap, self.limit, self.mode == "sections", self.tallies)
 
 
 def parse(text: str) -> list[tuple[str, int]]:
@@ -149,6 +150,8 @@ WORLDS = (
          threads=(("take", "give"), ("2 take", "refuse-all, 2 give, take"))),
     Spec("out-of-range-two", "two threads without a P empty batches of one stripe", procs=1, numbers=3,
          threads=((STOCKED, "take"), ("", "2 take, give"), ("", "2 take, give"))),
+    Spec("tallies", "two threads without a P and without room write down what they did", procs=1, numbers=3, limit=0,
+         tallies=True, threads=(("", ""), ("take", "give"), ("take", "give"))),
     Spec("put-together", "two threads without a P make a batch each for one stripe", procs=1, numbers=3, cap=4,
          threads=(("", "take"), ("take", "give"), ("take", "give"))),
     Spec("spares", "clearpools frees the spare batches while others take and fill them", mode="both",
