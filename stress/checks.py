@@ -14,6 +14,8 @@ from stress.plan import DEFERPOOL, SAMPLES, Result, Verdict
 
 MIB = 1 << 20
 FEW = 8  # pieces of evidence told of one check
+SAMPLES_A_SECOND = 250  # a thousand and more where the machine is the run's alone
+RESTARTS_A_CPU_SECOND = 50  # some hundreds are usual
 
 
 class NotChecked(Exception):
@@ -235,11 +237,12 @@ def sampled(result: Result) -> Iterator[str]:
     if result.interrupted:
         raise NotChecked("the run was cut short")
     short = result.plan.options.ops is not None
-    if short and result.seconds < 1:
-        raise NotChecked(f"{result.seconds:.1f} s are too short for the sampler to have its turns")
-    wanted = int(SAMPLES * min(1.0, result.seconds / 10)) if short else SAMPLES
+    had = result.cpu_seconds / min(result.plan.threads, len(machine.usable_cpus()))  # seconds, without what others took
+    if short and had < 1:
+        raise NotChecked(f"{had:.1f} s are too short for the sampler to have its turns")
+    wanted = min(SAMPLES, int(SAMPLES_A_SECOND * had)) if short else SAMPLES
     if result.books["samples"] < wanted:
-        yield f"only {result.books['samples']} samples, not {wanted}, in {result.seconds:.1f} s"
+        yield f"only {result.books['samples']} samples, not {wanted}, in {had:.1f} s"
 
 
 @check("restarts",
@@ -249,9 +252,9 @@ def restarts(result: Result) -> Iterator[str]:
         raise NotChecked("nobody interrupts sections on purpose here")
     if result.interrupted:
         raise NotChecked("the run was cut short")
-    wanted = max(10, min(100, int(10 * result.seconds)))  # a machine of one's own gives hundreds a second
+    wanted = max(10, min(1_000, int(RESTARTS_A_CPU_SECOND * result.cpu_seconds)))
     if result.restarts < wanted:
-        yield f"only {result.restarts} sections were restarted in {result.seconds:.1f} s"
+        yield f"only {result.restarts} sections were restarted, not {wanted}, in {result.cpu_seconds:.1f} s of CPU"
 
 
 @check("refusals",

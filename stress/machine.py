@@ -54,13 +54,22 @@ def resident_bytes() -> int:
         return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
+def under_address_sanitizer() -> bool:
+    """Whether this process runs under gcc's address sanitizer."""
+    return "libasan" in _libraries()
+
+
 def under_sanitizer() -> bool:
     """Whether this process runs under gcc's thread or address sanitizer, whose own memory grows."""
+    return under_address_sanitizer() or "libtsan" in _libraries()
+
+
+def _libraries() -> str:
+    """The text that names every library of this process; empty where the system does not tell."""
     try:
-        maps = Path("/proc/self/maps").read_text()
+        return Path("/proc/self/maps").read_text()
     except OSError:
-        return False
-    return "libtsan" in maps or "libasan" in maps
+        return ""
 
 
 def _cpu_model() -> str:

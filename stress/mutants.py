@@ -32,6 +32,7 @@ from stress.reports.outputs import check_writable
 PATCHES = Path(__file__).parent / "patches"
 LIMIT_S = 60.0  # from the start of its build to the first catch
 REPLAYS = 100
+EXPLORED = "explored.json"
 ALL_MEANS = 100  # more than there are
 SAMPLE = (
     "batch-pushed-twice",
@@ -78,6 +79,9 @@ class Means:
     variant: str  # "": in place
     command: tuple[str, ...]
     patience: float = LIMIT_S  # seconds, or four times what it takes on sound code; past that it hangs
+
+    def command_in(self, root: Path) -> list[str]:
+        return [word.replace("{json}", str(root / EXPLORED)) for word in self.command]
 
 
 @dataclass
@@ -283,29 +287,30 @@ def judge(mutant: Mutant, base: Path, means: dict[str, Means], enough: int) -> T
             expected = each.name in mutant.by
             if not expected and len(trial.caught_by) >= enough:
                 break
-            attempt = attempt_at(root, each)
+            attempt = attempt_at(root, each, base)
             trial.attempts.append(attempt)
             if attempt.outcome == "caught" and trial.first_catch is None:
                 trial.first_catch = time.perf_counter() - began
     return trial
 
 
-def attempt_at(root: Path, means: Means) -> Attempt:
+def attempt_at(root: Path, means: Means, base: Path) -> Attempt:
     began = time.perf_counter()
     try:
         build(root, means.variant)
     except variants.BuildError as error:
         return Attempt(means.name, "error", time.perf_counter() - began, 0.0, f"build failed: {str(error)[-300:]}")
     built = time.perf_counter()
-    found = root / "explored.json"
-    command = [word.replace("{json}", str(found)) for word in means.command]
-    status, output = run(command, root, means.patience)
+    found = root / EXPLORED
+    status, output = run(means.command_in(root), root, means.patience)
     took = time.perf_counter() - built
     evidence = evidence_in(output)
     if status == 0:
         return Attempt(means.name, "passed", built - began, took)
-    if status is None:
-        return Attempt(means.name, "caught", built - began, took, f"hangs: not done after {means.patience:.0f} s")
+    if status is None:  # it hangs, or the machine is too busy: the copy without a mutant tells, now and here
+        sound, _ = run(means.command_in(base), base, means.patience)
+        outcome = "caught" if sound == 0 else "error: on the copy without a mutant it does not end well either"
+        return Attempt(means.name, outcome, built - began, took, f"hangs: not done after {means.patience:.0f} s")
     failed = status in (1, 66) or status < 0 or status >= 128  # a bug, the sanitizers', a signal
     failed = failed or (status == 2 and evidence.startswith("FAILED "))  # pytest-xdist, stopped by the first failure
     if not failed:

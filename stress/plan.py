@@ -111,6 +111,7 @@ class Result:
 
     plan: Plan
     seconds: float = 0.0
+    cpu_seconds: float = 0.0  # of the whole process: what other programs take from it is not in there
     mode_at_start: str = ""
     procs: int = 0
     bound: int | None = None

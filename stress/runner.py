@@ -114,8 +114,8 @@ class Running:
 
     def disturb(self, step: Callable[[], object], times: int, seconds: float | None = None) -> int:
         """Calls step() again and again and returns how often: as long as the command line says, else so many times and
-        at most so many seconds. A given number of operations is waited for, and has its share of the steps: two runs
-        with one seed do the same."""
+        at most so many seconds. A given number of operations is waited for, and has its share of the steps however long
+        they take: two runs with one seed do the same."""
         options = self.plan.options
         if options.ops is not None:
             times = max(4, min(times, options.ops // OPS_A_STEP))
@@ -123,8 +123,8 @@ class Running:
         while not self.load.stopping:
             if options.ops is not None and done >= times:
                 break
-            over = options.seconds is None and (done >= times or (seconds is not None and self.elapsed > seconds))
-            if over and self.seen_enough():
+            long = seconds is not None and options.ops is None and self.elapsed > seconds
+            if options.seconds is None and (done >= times or long) and self.seen_enough():
                 break
             step()
             done += 1
@@ -222,7 +222,7 @@ def run(plan: Plan, tick: Tick, interruption: Interruption | None = None) -> Res
     if plan.body is not None:
         for index in range(plan.threads):
             running.start(index, plan.body)
-    began = time.perf_counter()
+    began, cpu_began = time.perf_counter(), time.process_time()
     load.begin()
     sampler.start()
     running.go()
@@ -232,7 +232,7 @@ def run(plan: Plan, tick: Tick, interruption: Interruption | None = None) -> Res
         thread.join()
     ledger.failing(0, 0)
     load.settle()
-    result.seconds = time.perf_counter() - began
+    result.seconds, result.cpu_seconds = time.perf_counter() - began, time.process_time() - cpu_began
     load.finish()
     sampler.join()
     interruption.watch(None)  # it would keep the pool alive

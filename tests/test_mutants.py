@@ -77,6 +77,16 @@ def test_evidence_is_the_line_that_says_what_was_wrong(output: str, evidence: st
     assert mutants.evidence_in(output) == evidence
 
 
+SOUND = "import os; os.path.basename(os.getcwd()) == 'base' and os._exit(0)\n"
+
+
+def copies(folder: Path) -> Path:
+    """Of a mutant; the sound one is beside it."""
+    for name in ("base", "mutant"):
+        (folder / name).mkdir()
+    return folder / "mutant"
+
+
 @pytest.mark.parametrize(
     ("code", "outcome"),
     [("pass", "passed"), ("raise SystemExit(1)", "caught"), ("import os; os.abort()", "caught"),
@@ -84,8 +94,14 @@ def test_evidence_is_the_line_that_says_what_was_wrong(output: str, evidence: st
 )
 def test_what_a_command_ends_with(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, code: str, outcome: str) -> None:
     monkeypatch.setattr(mutants, "build", lambda root, variant: None)
-    means = mutants.Means("made-up", "", (sys.executable, "-c", code), patience=5.0)
-    assert mutants.attempt_at(tmp_path, means).outcome == outcome
+    means = mutants.Means("made-up", "", (sys.executable, "-c", f"{SOUND}{code}"), patience=5.0)
+    assert mutants.attempt_at(copies(tmp_path), means, tmp_path / "base").outcome == outcome
+
+
+def test_what_hangs_on_the_sound_copy_too_is_not_caught(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(mutants, "build", lambda root, variant: None)
+    means = mutants.Means("made-up", "", (sys.executable, "-c", "import time; time.sleep(60)"), patience=0.5)
+    assert mutants.attempt_at(copies(tmp_path), means, tmp_path / "base").outcome.startswith("error: on the copy")
 
 
 def test_bad_arguments() -> None:

@@ -424,7 +424,7 @@ def test_which_threads_are_traced(yields: float | None) -> None:
     assert traced == {thread: on and thread % 2 == 1 for thread in range(4)}
 
 
-@pytest.mark.parametrize(("yields", "least", "most"), [(0, 0, 0), (0.01, 1, 2_000), (0.2, 100, 20_000)])
+@pytest.mark.parametrize(("yields", "least", "most"), [(0, 0, 0), (0.01, 10, 2_000), (0.2, 200, 20_000)])
 def test_traced_threads_sleep_as_often_as_they_should(
     monkeypatch: pytest.MonkeyPatch, yields: float, least: int, most: int
 ) -> None:
