@@ -32,7 +32,8 @@ test: build  ## the tests, on all cores
 stress: build  ## the main job: real threads, every scenario, both modes; one table
 	$(PY) -m stress $(ARGS)
 
-bench: build  ## a pair of new and free beside the C library's malloc and free
+bench: build  ## beside glibc, mimalloc, jemalloc, tcmalloc, Go and the 2015 design; ratios with their targets
+	$(PY) -m pip install --quiet --only-binary :all: --group bench || echo "some peers cannot be had for $(TAG): their columns stay empty"
 	$(PY) -m stress bench $(ARGS)
 
 interrupt: build  ## 100,000,000 operations of each primitive under timer signals and migrations

@@ -52,5 +52,5 @@ setup(
     ext_modules=cythonize(extensions, build_dir="build/cython", annotate=variant == "debug",
                           compiler_directives={"language_level": "3", "freethreading_compatible": True}),
     packages=["deferpool", "deferpool.testing",
-              *(["stress", "stress.reports", "stress.scenarios"] if dev else [])],
+              *(["stress", "stress.bench", "stress.reports", "stress.scenarios"] if dev else [])],
 )

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 COMMANDS = {  # name: who does it, with the rest of the arguments, and what --help says of it
-    "bench": ("stress.bench:main", "speed: a pair of new and free beside the C library's malloc and free"),
+    "bench": ("stress.bench.command:main", "speed: beside other allocators, Go and the 2015 design"),
     "explore": ("stress.explore:main", "every schedule of small worlds, on the engine itself"),
     "traps": ("stress.traps:main", "each section, interrupted before each of its instructions"),
     "mutants": ("stress.mutants:main", "planted bugs: each must be caught"),

@@ -21,9 +21,9 @@ from stress import machine
 from stress._ledger import Ledger
 from stress._load import Load
 from stress.arguments import Parser, number
-from stress.bench import quartiles
 from stress.runner import SAMPLE_EVERY_US
 from stress.scenarios import churn
+from stress.spread import quartiles
 
 LEAST = 0.5  # the speed with checks, in parts of that without: below it the checks would hide races
 OPS = 4_000_000  # of all threads together, in one round

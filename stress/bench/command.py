@@ -1,0 +1,137 @@
+"""python -m stress bench: what a pair of take and give costs, beside other allocators, Go and the 2015 design.
+
+All who run in a cell take turns, round by round; the figure is CPU time a pair, over all threads. The ratio is of the
+least of our rounds to the least of the best peer's; median and quartiles are of the rounds' own ratios.
+"""
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+
+from stress import machine
+from stress.arguments import Parser, number
+from stress.bench import cells, peers, race, report
+from stress.bench.cells import Row
+from stress.bench.race import Figures
+from stress.reports.outputs import check_writable
+
+ROUNDS = 7
+WORKS = tuple(cells.TITLES)
+FLAT_TO = 10**9
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = Parser(prog="python -m stress bench", description=__doc__.partition("\n")[0],
+                    epilog="Exit status: 0 every row was run and the bound held, whatever the ratios; 1 it did not; "
+                           "2 bad arguments.")
+    add = parser.add_argument
+    add("work", nargs="*", choices=[[], *WORKS, "flat", "bound", "python"], help="default: all")
+    add("--rounds", type=number(1, 10_000), default=ROUNDS, metavar="N", help=f"that take turns (default: {ROUNDS})")
+    add("--threads", type=number(1, 4096), metavar="N", help="only rows of so many threads")
+    add("--share", type=number(1, 100), default=100, metavar="PERCENT", help="of the usual pairs in a round")
+    add("--json", type=Path, metavar="FILE", help="write all figures")
+    add("--chart", type=Path, metavar="FILE", help="draw the ratios: .png or .svg")
+    given = parser.parse_args(arguments)
+    for path in (given.json, given.chart):
+        if path is not None:
+            check_writable(parser, path)
+    if given.chart is not None and given.chart.suffix not in (".png", ".svg"):
+        parser.error(f"--chart draws .png or .svg, not {given.chart.suffix or 'a file without an ending'}")
+
+    console = Console(width=None if Console().is_terminal else 200)
+    cores = len(machine.usable_cpus())
+    wanted = given.work or [*WORKS, "flat", "bound", "python"]
+    rows = [row for row in cells.rows(cores) if row.work in wanted and given.threads in (None, row.threads)]
+    allocators, go = peers.allocators(), peers.go()
+    began = time.perf_counter()
+    raced: dict[tuple[str, int], list[Figures]] = {}
+    with _progress(console) as show:
+        for work, threads in dict.fromkeys((row.work, row.threads) for row in rows):
+            show(f"{cells.TITLES[work]}, {threads} threads")
+            starts = _starts(rows, work, threads, allocators, go)
+            pairs = max(threads * 1000, cells.pairs(work, threads) * given.share // 100)
+            raced[work, threads] = race.race(starts, given.rounds, pairs)
+        flat = _flat(show, given.rounds, FLAT_TO * given.share // 100) if "flat" in wanted else []
+        bound = _bound(show, given.share) if "bound" in wanted else []
+        python = _python(show, cores, given.rounds) if "python" in wanted else []
+    result = report.Report(rows, raced, flat, bound, python, allocators, go, given.rounds, time.perf_counter() - began)
+    report.show(console, result)
+    if given.json is not None:
+        given.json.write_text(json.dumps(report.document(result), indent=1) + "\n")
+    if given.chart is not None:
+        from stress.bench import chart
+
+        chart.write(given.chart, result)
+    return 0 if result.bound_held else 1
+
+
+def _starts(
+    rows: Sequence[Row], work: str, threads: int, allocators: Sequence[peers.Peer], go: peers.Peer
+) -> list[Callable[[], race.Runner]]:
+    here = [row for row in rows if (row.work, row.threads) == (work, threads)]
+    starts = [race.ours(how, work, threads) for how in dict.fromkeys(row.ours for row in here)]
+    starts += [race.allocator(peer, work, threads) for peer in allocators if not peer.why_not]
+    starts.append(race.origin(report.ORIGIN, work, threads))
+    if work in cells.GO and not go.why_not:
+        starts.append(race.go(go, work, threads))
+    return starts
+
+
+def _flat(show: Callable[[str], None], rounds: int, most: int) -> list[tuple[str, int, float]]:
+    """(work, pairs, least ns a pair), on one thread."""
+    found = []
+    for work in ("pair", "burst"):
+        with race.ours(cells.USUAL, work, 1)() as runner:
+            pairs = 10**5
+            while pairs <= most:
+                show(f"{cells.TITLES[work]}, {pairs:,} records")
+                runner.figures.ns.clear()
+                for turn in range(max(3, min(10 * rounds, 10**7 * rounds // pairs)) + 1):
+                    runner.round(turn > 0, pairs)
+                if runner.figures.error:
+                    break
+                found.append((work, pairs, min(runner.figures.ns)))
+                pairs *= 10
+    return found
+
+
+def _bound(show: Callable[[str], None], share: int) -> list[tuple[int, Figures]]:
+    """With an allocator that counts: what is out of it at rest is what the pool keeps."""
+    found = []
+    for threads in (2, 1000):
+        show(f"the bound, {threads:,} threads")
+        start = race.ours(cells.USUAL, "burst", threads, ledger=True)
+        found.append((threads, race.race([start], 3, max(threads * 1000, 20_000_000 * share // 100))[0]))
+    return found
+
+
+def _python(show: Callable[[str], None], cores: int, rounds: int) -> list[tuple[int, Figures]]:
+    """new and free called from Python, on one pool. Only where threads can do so at once."""
+    if machine.has_gil():
+        return []
+    show("take and give from Python")
+    starts = [race.ours(cells.USUAL, "python", threads) for threads in (1, cores)]
+    figures = [race.race([start], rounds, 400_000 * threads)[0]
+               for start, threads in zip(starts, (1, cores), strict=True)]
+    return list(zip((1, cores), figures, strict=True))
+
+
+class _progress:
+    """Says what is timed now, where somebody looks on."""
+
+    def __init__(self, console: Console) -> None:
+        self.progress = Progress(TextColumn("{task.description}"), BarColumn(), console=console, transient=True,
+                                 disable=not console.is_terminal)
+
+    def __enter__(self) -> Callable[[str], None]:
+        self.progress.start()
+        task = self.progress.add_task("", total=None)
+        return lambda text: self.progress.update(task, description=text)
+
+    def __exit__(self, *exception: object) -> None:
+        self.progress.stop()

@@ -1,0 +1,3 @@
+module deferpool.bench
+
+go 1.21
