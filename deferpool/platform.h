@@ -198,19 +198,21 @@ static DP_COLD void dp_line_free(dp_release_fn release, void *arg, void *line)
     if (line) release(arg, ((void **)line)[-1]);
 }
 
-/* Whole units of 16 bytes, 16-byte aligned. Records are short: stores that overlap spare the loop. */
+/* Zeroes whole units of 16 bytes, one at least, 16-byte aligned. Short records come in any order of sizes, and a branch
+ * on the size would be guessed wrong most times: up to five units are five stores, of which some coincide. */
 #if defined(__GNUC__) || defined(__clang__)
 typedef long long dp_unit __attribute__((vector_size(16), may_alias));
 DP_INLINE void dp_zero16(void *memory, size_t units)
 {
-    dp_unit *p = (dp_unit *)memory, *end = p + units;
+    char *p = (char *)memory;
+    size_t last = 16 * units - 16, one = last < 16 ? last : 16, half = (last / 2) & ~(size_t)15;
     const dp_unit zero = {0, 0};
-    if (units <= 2) {
-        p[0] = end[-1] = zero;
-    } else if (units <= 4) {
-        p[0] = p[1] = end[-2] = end[-1] = zero;
-    } else if (units <= 8) {
-        p[0] = p[1] = p[2] = p[3] = end[-4] = end[-3] = end[-2] = end[-1] = zero;
+    if (DP_LIKELY(units <= 5)) {
+        *(dp_unit *)p = zero;
+        *(dp_unit *)(p + one) = zero;
+        *(dp_unit *)(p + half) = zero;
+        *(dp_unit *)(p + last - one) = zero;
+        *(dp_unit *)(p + last) = zero;
     } else {
         memset(memory, 0, 16 * units);
     }
