@@ -237,6 +237,16 @@ def test_zeroed_to_the_end_of_the_class(mode: Mode, cap: int) -> None:
                     pool.free(record)
 
 
+@pytest.mark.parametrize("size", range(16, 161, 16))
+def test_every_unit_is_zeroed(mode: Mode, size: int) -> None:
+    pool = deferpool.RecordPool(range(16, 161, 16), sched=mode.sched(1))
+    for _ in range(3):
+        record = pool.new(size)
+        assert content(record) == bytes(size)
+        overwrite(record)
+        pool.free(record)
+
+
 @pytest.mark.parametrize("size", [0, 1, 16, 40, 80, 81, 1_000, 65_537])
 def test_aligned(mode: Mode, size: int) -> None:
     pool = deferpool.RecordPool(sched=mode.sched(1))
