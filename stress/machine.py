@@ -54,6 +54,11 @@ def resident_bytes() -> int:
         return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
+def plain_environment() -> dict[str, str]:
+    """For other processes: this one's environment, without the library's own settings."""
+    return {key: value for key, value in os.environ.items() if not key.startswith("DEFERPOOL_")}
+
+
 def under_address_sanitizer() -> bool:
     """Whether this process runs under gcc's address sanitizer."""
     return "libasan" in _libraries()
@@ -61,7 +66,8 @@ def under_address_sanitizer() -> bool:
 
 def under_sanitizer() -> bool:
     """Whether this process runs under gcc's thread or address sanitizer, whose own memory grows."""
-    return under_address_sanitizer() or "libtsan" in _libraries()
+    libraries = _libraries()
+    return "libasan" in libraries or "libtsan" in libraries
 
 
 def _libraries() -> str:

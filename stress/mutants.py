@@ -336,11 +336,10 @@ def replay(root: Path, schedule: str) -> int:
 
 def run(command: Sequence[str], root: Path, patience: float) -> tuple[int | None, str]:
     """(exit status, output); None when it had to be ended. What it started ends with it."""
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("DEFERPOOL_")}
     with subprocess.Popen(
         command,
         cwd=root,
-        env=environment,
+        env=machine.plain_environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

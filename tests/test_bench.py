@@ -115,12 +115,34 @@ def test_go_is_judged_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("past", "outstanding", "held"), [(0, 100, True), (1, 100, False), (0, 101, False)]
+    ("past", "outstanding", "held"), [(0, 100, True), (1, 100, False), (0, 101, False), (0, None, False)]
 )
-def test_the_bound_holds_or_not(past: int, outstanding: int, held: bool) -> None:
+def test_the_bound_holds_or_not(past: int, outstanding: int | None, held: bool) -> None:
     counted = figures("deferpool", 1.0, bound=100, outstanding=outstanding)
     ours = figures("deferpool", 1.0, bound=100, past=past)
     assert made(ours, [], bound=[(2, counted)]).bound_held is held
+
+
+def test_what_did_not_run_is_no_success() -> None:
+    good, other = figures("deferpool", 1.0, bound=100), [figures("glibc", 5.0)]
+    assert made(good, other).ran
+    assert made(good, [figures("glibc")]).ran  # a peer says why, and no more
+    broken = figures("deferpool", bound=100)
+    broken.error = "made up: it ended with 1"
+    assert not made(broken, other).ran
+    assert not made(good, other, bound=[(2, broken)]).ran
+    assert not made(good, other, python=[(1, broken)]).ran
+    assert not made(figures("deferpool", 1.0), other).bound_held  # it never said what its bound is
+
+
+def test_the_command_fails_with_its_workers(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(peers, "allocators", lambda: [GLIBC])
+    monkeypatch.setattr(peers, "go", lambda: NO_GO)
+    monkeypatch.setattr(race, "ours", lambda *given, **more: lambda: race.Runner(given[0].name, ["/bin/false"]))
+    assert command.main(["pair", "--threads", "1", "--rounds", "1", "--share", "1"]) == 1
+    assert "failed: deferpool: it ended with 1" in capsys.readouterr().out
 
 
 def test_losing_rows_and_what_could_not_run_are_shown(capsys: pytest.CaptureFixture[str]) -> None:

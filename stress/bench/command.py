@@ -5,10 +5,9 @@ least of our rounds to the least of the best peer's; median and quartiles are of
 """
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
@@ -18,34 +17,38 @@ from stress.arguments import Parser, number
 from stress.bench import cells, peers, race, report
 from stress.bench.cells import Row
 from stress.bench.race import Figures
-from stress.reports.outputs import check_writable
+from stress.reports import outputs
+from stress.reports.outputs import Kind
 
 ROUNDS = 7
 WORKS = tuple(cells.TITLES)
+BESIDE = ("flat", "bound", "python")  # of deferpool alone
 FLAT_TO = 10**9
+KINDS = (
+    Kind("json", (".json",), "stress.bench.report:write_json", "write all figures"),
+    Kind("chart", (".png", ".svg"), "stress.bench.chart:write", "draw the ratios: .png or .svg", needs="matplotlib"),
+)
 
 
 def main(arguments: Sequence[str]) -> int:
     parser = Parser(prog="python -m stress bench", description=__doc__.partition("\n")[0],
-                    epilog="Exit status: 0 every row was run and the bound held, whatever the ratios; 1 it did not; "
+                    epilog="Exit status: 0 deferpool ran in every row and the bound held, whatever the ratios; 1 not; "
                            "2 bad arguments.")
     add = parser.add_argument
-    add("work", nargs="*", choices=[[], *WORKS, "flat", "bound", "python"], help="default: all")
+    add("work", nargs="*", help=f"of {', '.join((*WORKS, *BESIDE))}; default: all")
     add("--rounds", type=number(1, 10_000), default=ROUNDS, metavar="N", help=f"that take turns (default: {ROUNDS})")
     add("--threads", type=number(1, 4096), metavar="N", help="only rows of so many threads")
     add("--share", type=number(1, 100), default=100, metavar="PERCENT", help="of the usual pairs in a round")
-    add("--json", type=Path, metavar="FILE", help="write all figures")
-    add("--chart", type=Path, metavar="FILE", help="draw the ratios: .png or .svg")
+    outputs.add(parser, KINDS)
     given = parser.parse_args(arguments)
-    for path in (given.json, given.chart):
-        if path is not None:
-            check_writable(parser, path)
-    if given.chart is not None and given.chart.suffix not in (".png", ".svg"):
-        parser.error(f"--chart draws .png or .svg, not {given.chart.suffix or 'a file without an ending'}")
+    for work in given.work:
+        if work not in (*WORKS, *BESIDE):
+            parser.error(f"no work is called {work!r}: there are {', '.join((*WORKS, *BESIDE))}")
+    files = outputs.chosen(parser, given, kinds=KINDS)
 
     console = Console(width=None if Console().is_terminal else 200)
     cores = len(machine.usable_cpus())
-    wanted = given.work or [*WORKS, "flat", "bound", "python"]
+    wanted = given.work or [*WORKS, *BESIDE]
     rows = [row for row in cells.rows(cores) if row.work in wanted and given.threads in (None, row.threads)]
     allocators, go = peers.allocators(), peers.go()
     began = time.perf_counter()
@@ -61,13 +64,8 @@ def main(arguments: Sequence[str]) -> int:
         python = _python(show, cores, given.rounds) if "python" in wanted else []
     result = report.Report(rows, raced, flat, bound, python, allocators, go, given.rounds, time.perf_counter() - began)
     report.show(console, result)
-    if given.json is not None:
-        given.json.write_text(json.dumps(report.document(result), indent=1) + "\n")
-    if given.chart is not None:
-        from stress.bench import chart
-
-        chart.write(given.chart, result)
-    return 0 if result.bound_held else 1
+    outputs.write(files, result)
+    return 0 if result.ran and result.bound_held else 1
 
 
 def _starts(
@@ -115,23 +113,14 @@ def _python(show: Callable[[str], None], cores: int, rounds: int) -> list[tuple[
     if machine.has_gil():
         return []
     show("take and give from Python")
-    starts = [race.ours(cells.USUAL, "python", threads) for threads in (1, cores)]
-    figures = [race.race([start], rounds, 400_000 * threads)[0]
-               for start, threads in zip(starts, (1, cores), strict=True)]
-    return list(zip((1, cores), figures, strict=True))
+    return [(threads, race.race([race.ours(cells.USUAL, "python", threads)], rounds, 400_000 * threads)[0])
+            for threads in (1, cores)]
 
 
-class _progress:
+@contextmanager
+def _progress(console: Console) -> Iterator[Callable[[str], None]]:
     """Says what is timed now, where somebody looks on."""
-
-    def __init__(self, console: Console) -> None:
-        self.progress = Progress(TextColumn("{task.description}"), BarColumn(), console=console, transient=True,
-                                 disable=not console.is_terminal)
-
-    def __enter__(self) -> Callable[[str], None]:
-        self.progress.start()
-        task = self.progress.add_task("", total=None)
-        return lambda text: self.progress.update(task, description=text)
-
-    def __exit__(self, *exception: object) -> None:
-        self.progress.stop()
+    columns = TextColumn("{task.description}"), BarColumn()
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("", total=None)
+        yield lambda text: progress.update(task, description=text)

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -10,6 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
+from stress import machine
 from stress.bench.cells import Ours
 from stress.bench.peers import ROOT, Peer
 
@@ -30,13 +30,13 @@ class Figures:
 
 
 class Runner:
-    """A process that answers each `go` with the figures of one round."""
+    """A process that answers each number of pairs with the figures of one round."""
 
     def __init__(self, name: str, command: Sequence[str], **environment: str) -> None:
         self.figures = Figures(name)
-        usual = {key: value for key, value in os.environ.items() if not key.startswith("DEFERPOOL_")}
-        self.process = subprocess.Popen(command, cwd=ROOT, env={**usual, **environment}, text=True,
-                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.process = subprocess.Popen(command, cwd=ROOT, env={**machine.plain_environment(), **environment},
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                        text=True)
         first = self._answer()
         self.figures.mode, self.figures.bound = first.get("mode"), first.get("bound")
 

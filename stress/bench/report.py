@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -12,6 +13,7 @@ from stress import machine
 from stress.bench.cells import Row
 from stress.bench.peers import Peer
 from stress.bench.race import Figures
+from stress.reports import outputs
 from stress.spread import quartiles
 
 ORIGIN = "2015 design"
@@ -62,11 +64,22 @@ class Report:
         return [self._judge(row) for row in self.rows]
 
     @property
+    def ours(self) -> list[Figures]:
+        """deferpool's own, of all cells and of what stands beside them; a row that could not begin is among them."""
+        of_rows = {id(found): found for row in self.rows if (found := self.figures(row, row.ours.name))}
+        return [*of_rows.values(), *(figures for _, figures in (*self.bound, *self.python))]
+
+    @property
+    def ran(self) -> bool:
+        """Whether deferpool came to the end of everything; a peer that cannot run says why, and no more."""
+        return all(figures.ns and not figures.error for figures in self.ours)
+
+    @property
     def bound_held(self) -> bool:
-        ours = [figures for each in self.raced.values() for figures in each if figures.bound is not None]
-        counted = [figures for _, figures in self.bound]
-        return (all(not figures.past for figures in [*ours, *counted])
-                and all((figures.outstanding or 0) <= (figures.bound or 0) for figures in counted))
+        """At each sample; and at rest, by the allocator's own count, where one counts."""
+        return (all(figures.bound is not None and not figures.past for figures in self.ours)
+                and all(figures.outstanding is not None and figures.outstanding <= (figures.bound or 0)
+                        for _, figures in self.bound))
 
     def figures(self, row: Row, name: str) -> Figures | None:
         return next((each for each in self.raced[row.work, row.threads] if each.name == name), None)
@@ -98,7 +111,8 @@ def show(console: Console, report: Report) -> None:
     for peer in (*report.allocators, report.go):
         if peer.why_not:
             console.print(f"not run: {peer.name}: {peer.why_not}", highlight=False, markup=False, soft_wrap=True)
-    failed = {(each.name, each.error) for raced in report.raced.values() for each in raced if each.error}
+    everybody = [*(each for raced in report.raced.values() for each in raced), *report.ours]
+    failed = {(each.name, each.error) for each in everybody if each.error}
     for name, error in sorted(failed):
         console.print(f"failed: {name}: {error}", highlight=False, markup=False, soft_wrap=True)
     judged = report.judged
@@ -158,8 +172,7 @@ def _say_bound(console: Console, report: Report) -> None:
     for threads, figures in report.bound:
         console.print(f"the bound, {threads:,} threads: {figures.bound:,}; most seen cached {figures.cached:,}; "
                       f"at rest {figures.outstanding or 0:,} by the allocator's own count", highlight=False)
-    ours = [figures for raced in report.raced.values() for figures in raced if figures.bound is not None]
-    past = sum(figures.past for figures in ours)
+    past = sum(figures.past for figures in report.ours)
     console.print(f"samples past the bound in all rows: {past:,}", highlight=False)
 
 
@@ -176,11 +189,15 @@ def _say_python(console: Console, report: Report) -> None:
 
 # ---- for programs ------------------------------------------------------------------------------------------------
 
+def write_json(path: Path, report: Report) -> None:
+    outputs.write_json(path, document(report))
+
+
 def document(report: Report) -> dict[str, Any]:
     return {
         "format": 1, "machine": machine.describe(), "versions": versions(report),
         "not_run": {peer.name: peer.why_not for peer in (*report.allocators, report.go) if peer.why_not},
-        "rounds": report.rounds, "seconds": report.seconds, "bound_held": report.bound_held,
+        "rounds": report.rounds, "seconds": report.seconds, "ran": report.ran, "bound_held": report.bound_held,
         "rows": [{**asdict(each.row), "title": each.row.title, "ratio": each.ratio, "median": each.median,
                   "quartiles": each.quartiles, "best": each.best and each.best.name, "reached": each.reached,
                   "small": each.small, "why_not": each.why_not} for each in report.judged],

@@ -5,13 +5,13 @@ import argparse
 import importlib
 import json
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from stress.arguments import Parser
-from stress.reports.document import Document
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Kind:
 
     option: str
     endings: tuple[str, ...]
-    writer: str  # module:function, called with a path and the document
+    writer: str  # module:function, called with a path and the document: what a command reports, whatever that is
     help: str
     needs: str = ""  # a library that may be missing
 
@@ -39,17 +39,19 @@ class Unwritten(Exception):
     """Files could not be written; says which, and why, in one line."""
 
 
-def add(parser: Parser) -> None:
-    for kind in KINDS:
+def add(parser: Parser, kinds: Sequence[Kind] = KINDS) -> None:
+    for kind in kinds:
         parser.add_argument(f"--{kind.option}", type=Path, metavar="FILE", help=kind.help)
 
 
-def chosen(parser: Parser, given: argparse.Namespace, inputs: Sequence[Path] = ()) -> Outputs:
+def chosen(
+    parser: Parser, given: argparse.Namespace, inputs: Sequence[Path] = (), kinds: Sequence[Kind] = KINDS
+) -> Outputs:
     """The files asked for. Complains through the parser of one that cannot be written, or would overwrite another.
 
     `inputs`: files that are read, and so not written.
     """
-    found = [(kind, path) for kind in KINDS if (path := getattr(given, kind.option)) is not None]
+    found = [(kind, path) for kind in kinds if (path := getattr(given, kind.option)) is not None]
     taken = {os.path.realpath(path): f"{path} is read" for path in inputs}
     for kind, path in found:
         if path.suffix.lower() not in kind.endings:
@@ -76,24 +78,24 @@ def check_writable(parser: Parser, path: Path) -> None:
         parser.error(f"{path} cannot be written: {reason(error)}")
 
 
-def write(outputs: Outputs, document: Document) -> None:
+def write(outputs: Outputs, document: object) -> None:
     """Writes each. One that fails does not keep the others from being written; Unwritten names those that failed."""
     failed = list(_failures(outputs, document))
     if failed:
         raise Unwritten("; ".join(failed))
 
 
-def _failures(outputs: Outputs, document: Document) -> Iterable[str]:
+def _failures(outputs: Outputs, document: object) -> Iterable[str]:
     for kind, path in outputs:
         module, _, name = kind.writer.partition(":")
-        writer: Callable[[Path, Document], None] = getattr(importlib.import_module(module), name)
+        writer: Callable[[Path, object], None] = getattr(importlib.import_module(module), name)
         try:
             writer(path, document)
         except OSError as error:
             yield f"cannot write {path}: {reason(error)}"
 
 
-def write_json(path: Path, document: Document) -> None:
+def write_json(path: Path, document: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
