@@ -152,7 +152,8 @@ def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("command", [["explore", "--bound", "7"], ["bench"], ["overhead"]])
+@pytest.mark.parametrize("command", [["explore", "--bound", "7"], ["bench"],
+                                     ["overhead", "--rounds", "10000"]])
 def test_ctrl_c_is_one_line(command: list[str]) -> None:
     code = "import signal, runpy; signal.signal(signal.SIGINT, signal.default_int_handler); "
     code += "runpy.run_module('stress', run_name='__main__')"
