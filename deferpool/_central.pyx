@@ -1,5 +1,5 @@
 """The central pool of one pool: stripes of batch stacks. See _central.pxd for what may be touched when."""
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport UINT64_MAX, uint32_t, uint64_t
 
 from deferpool._platform cimport (
     add64, alloc_fn, cas64, count, line_alloc, line_free, load64, lock, release_fn, store64, unlock,
@@ -34,111 +34,65 @@ cdef void close_central(Central* c) noexcept nogil:
     c.stripes = NULL
 
 
+# ---- room -------------------------------------------------------------------------------------------------
+
 cdef uint64_t reserve(Central* c, uint64_t n) noexcept nogil:
-    """Room for up to n items below the limit; how many it gave."""
-    cdef uint64_t held, room
+    """Room for up to n items that no stripe has yet; how many it gave."""
+    cdef uint64_t reserved, left
     while True:
-        held = load64(&c.held)
-        room = c.limit - held
-        if room < n:
-            n = room
+        reserved = load64(&c.reserved)
+        left = c.limit - reserved
+        if left < n:
+            n = left
         if n == 0:
             return 0
-        if cas64(&c.held, held, held + n):
+        if cas64(&c.reserved, reserved, reserved + n):
             return n
 
 
-cdef inline void unreserve(Central* c, uint64_t n) noexcept nogil:
-    add64(&c.held, 0 - n)
+cdef uint64_t find_room(Central* c, uint64_t want) noexcept nogil:
+    """Room for so many items, else for as many as there is: from the pool, and then from all other stripes."""
+    cdef uint64_t found = reserve(c, want)
+    cdef uint32_t i
+    for i in range(c.classes * (c.mask + 1)):
+        if found == want:
+            break
+        if load64(&c.stripes[i].room):
+            lock(&c.stripes[i].lock)
+            found += take_room(&c.stripes[i], want - found)
+            unlock(&c.stripes[i].lock)
+    return found
 
 
-cdef inline void write_down(Stripe* stripe, const Tally* tally) noexcept nogil:
-    count(&stripe.tally.gets, tally.gets)
-    count(&stripe.tally.puts, tally.puts)
-    count(&stripe.tally.refills, tally.refills)
-    count(&stripe.tally.pushed, tally.pushed)
-    count(&stripe.tally.spills, tally.spills)
-    count(&stripe.tally.popped, tally.popped)
-
-
-cdef inline bint keep_spare(Central* c, Stripe* stripe, Batch* batch) noexcept nogil:
-    """Under the lock. False: there are enough, and the caller frees it once the lock is given back."""
-    if stripe.spares >= c.max_spares:
-        return False
-    batch.next = stripe.spare
-    stripe.spare = batch
-    stripe.spares += 1
-    return True
+cdef uint64_t items_in(const Central* c) noexcept nogil:
+    """While batches move from stripe to stripe one may be met twice; but there are no more than had room."""
+    cdef uint64_t items = 0
+    cdef uint32_t i
+    for i in range(c.classes * (c.mask + 1)):
+        items += load64(&c.stripes[i].items)
+    return min(items, load64(&c.reserved))
 
 
 # ---- whole batches ------------------------------------------------------------------------------------
 
-cdef Batch* take_full(Central* c, uint32_t cls, uint32_t home) noexcept nogil:
-    """The newest batch of the home stripe, else of another; NULL when there is none. An empty stripe costs one look."""
-    cdef uint32_t i
-    cdef Stripe* stripe
-    cdef Batch* batch
-    for i in range(c.mask + 1):
-        stripe = stripe_of(c, cls, home + i)
-        if load64(&stripe.items) == 0:
-            continue
-        lock(&stripe.lock)
-        batch = stripe.full
-        if batch != NULL:
-            stripe.full = batch.next
-            store64(&stripe.items, stripe.items - batch.n)
-        unlock(&stripe.lock)
-        if batch != NULL:
-            unreserve(c, batch.n)
-            return batch
-    return NULL
-
-
-cdef Batch* take_empty(Central* c, uint32_t cls, uint32_t home) noexcept nogil:
-    """A spare batch, else a new one; NULL when there is no memory."""
-    cdef Stripe* stripe = stripe_of(c, cls, home)
-    cdef Batch* batch
-    lock(&stripe.lock)
-    batch = stripe.spare
+cdef Batch* new_batch(Central* c) noexcept nogil:
+    cdef Batch* batch = <Batch*>c.alloc(c.arg, sizeof(Batch) + (c.half - 1) * sizeof(void*))
     if batch != NULL:
-        stripe.spare = batch.next
-        stripe.spares -= 1
-    unlock(&stripe.lock)
-    if batch == NULL:
-        batch = <Batch*>c.alloc(c.arg, sizeof(Batch) + (c.half - 1) * sizeof(void*))
-        if batch != NULL:
-            batch.n = 0
+        batch.n = 0
     return batch
 
 
-cdef void give_back(Central* c, uint32_t cls, uint32_t home, Batch* batch, const Tally* tally) noexcept nogil:
-    """Publishes a batch with items (their room is reserved), or keeps an empty one spare; and writes the tally down."""
-    cdef Stripe* stripe = stripe_of(c, cls, home)
-    cdef bint kept = True
-    lock(&stripe.lock)
-    if batch.n:
-        batch.next = stripe.full
-        stripe.full = batch
-        store64(&stripe.items, stripe.items + batch.n)
-    else:
-        kept = keep_spare(c, stripe, batch)
-    write_down(stripe, tally)
-    unlock(&stripe.lock)
-    if not kept:
-        c.release(c.arg, batch)
-
-
-cdef void note(Central* c, uint32_t cls, uint32_t home, const Tally* tally) noexcept nogil:
+cdef void note(Stripe* stripe, const Tally* tally) noexcept nogil:
     """Writes a tally down when there is no batch to give back with it."""
-    cdef Stripe* stripe = stripe_of(c, cls, home)
     lock(&stripe.lock)
     write_down(stripe, tally)
     unlock(&stripe.lock)
 
 
 cdef void trim_central(Central* c) noexcept nogil:
-    """Frees the spare batches."""
+    """Frees the spare batches, and gives the room back to the pool."""
     cdef uint32_t i
+    cdef uint64_t room
     cdef Batch* spare
     cdef Batch* batch
     for i in range(c.classes * (c.mask + 1)):
@@ -146,7 +100,9 @@ cdef void trim_central(Central* c) noexcept nogil:
         spare = c.stripes[i].spare
         c.stripes[i].spare = NULL
         c.stripes[i].spares = 0
+        room = take_room(&c.stripes[i], UINT64_MAX)
         unlock(&c.stripes[i].lock)
+        add64(&c.reserved, 0 - room)
         while spare != NULL:
             batch = spare
             spare = batch.next
@@ -171,6 +127,7 @@ cdef void* take_one(Central* c, uint32_t cls, uint32_t home) noexcept nogil:
             batch.n -= 1
             item = batch.items[batch.n]
             store64(&stripe.items, stripe.items - 1)
+            store64(&stripe.room, stripe.room + 1)
             count(&stripe.tally.gets, 1)
             if batch.n == 0:
                 stripe.full = batch.next
@@ -178,51 +135,58 @@ cdef void* take_one(Central* c, uint32_t cls, uint32_t home) noexcept nogil:
                     surplus = batch
         unlock(&stripe.lock)
         if item != NULL:
-            unreserve(c, 1)
             if surplus != NULL:
                 c.release(c.arg, surplus)
             return item
     return NULL
 
 
-cdef bint put_one(Central* c, uint32_t cls, uint32_t home, void* item, const Tally* tally) noexcept nogil:
+cdef inline bint put_under_lock(Central* c, Stripe* stripe, void* item, Batch** fresh) noexcept nogil:
+    """Onto the newest batch, a spare one or the fresh one in hand. False when there is none of these."""
+    cdef Batch* batch = stripe.full
+    if batch == NULL or batch.n == c.half:
+        batch = take_spare(stripe)
+        if batch == NULL:
+            batch = fresh[0]
+            fresh[0] = NULL
+        if batch == NULL:
+            return False
+        batch.n = 0
+        batch.next = stripe.full
+        stripe.full = batch
+    batch.items[batch.n] = item
+    batch.n += 1
+    store64(&stripe.items, stripe.items + 1)
+    return True
+
+
+cdef bint put_one(Central* c, Stripe* stripe, void* item, const Tally* tally) noexcept nogil:
     """False when the limit or missing memory forbids it: the caller drops the item, and nothing is written down."""
-    cdef Stripe* stripe = stripe_of(c, cls, home)
-    cdef Batch* batch
     cdef Batch* fresh = NULL
+    cdef uint64_t room = 0
     cdef bint done = False
-    if reserve(c, 1) == 0:
-        return False
     while True:
         lock(&stripe.lock)
-        batch = stripe.full
-        if batch == NULL or batch.n == c.half:
-            batch = fresh
-            if batch == NULL and stripe.spare != NULL:
-                batch = stripe.spare
-                stripe.spare = batch.next
-                stripe.spares -= 1
-            if batch != NULL:
-                batch.n = 0
-                batch.next = stripe.full
-                stripe.full = batch
-                fresh = NULL
-        if batch != NULL:
-            batch.items[batch.n] = item
-            batch.n += 1
-            store64(&stripe.items, stripe.items + 1)
+        if not room:
+            room = take_room(stripe, 1)
+        if room and put_under_lock(c, stripe, item, &fresh):
             write_down(stripe, tally)
             done = True
         unlock(&stripe.lock)
-        if done or fresh != NULL:
+        if done:
             break
-        fresh = <Batch*>c.alloc(c.arg, sizeof(Batch) + (c.half - 1) * sizeof(void*))
-        if fresh == NULL:
-            break
-    if fresh != NULL:                   # somebody else made room meanwhile
+        if not room:
+            room = find_room(c, 1)
+            if not room:
+                break
+        else:
+            fresh = new_batch(c)
+            if fresh == NULL:
+                break
+    if fresh != NULL:                   # somebody else made room for it meanwhile
         c.release(c.arg, fresh)
-    if not done:
-        unreserve(c, 1)
+    if room and not done:
+        add64(&c.reserved, UINT64_MAX)
     return done
 
 
@@ -242,7 +206,7 @@ cdef void unhold_central(Central* c) noexcept nogil:
 
 cdef void recount(Central* c) noexcept nogil:
     cdef uint32_t i
-    cdef uint64_t items = 0
+    cdef uint64_t reserved = 0
     for i in range(c.classes * (c.mask + 1)):
-        items += c.stripes[i].items
-    store64(&c.held, items)
+        reserved += c.stripes[i].items + c.stripes[i].room
+    store64(&c.reserved, reserved)

@@ -27,7 +27,7 @@ cdef struct Pool:
     Central central
     Member member
     uint64_t peak                       # most items seen cached
-    uint64_t noted                      # held when that was last looked at
+    uint64_t noted                      # room handed out when that was last looked at
     uint64_t orphans                    # in a forked child: items that other threads had in hand; live for ever
     uint64_t bypass_gets                # atomic; calls past the last class
     uint64_t bypass_puts
@@ -45,8 +45,9 @@ cdef struct Figures:
     uint64_t created, destroyed, dropped
     uint64_t gets, puts                 # follow from these
 
-cdef void* get_slow(Pool* pool, uint32_t at) noexcept nogil
-cdef void put_slow(Pool* pool, void* item, uint32_t at) noexcept nogil
+# When the inlined section has ended with something else than DONE.
+cdef void* get_slow(Pool* pool, uint32_t at, int status) noexcept nogil
+cdef void put_slow(Pool* pool, void* item, uint32_t at, int status) noexcept nogil
 cdef void look(Pool* pool, Look* seen) noexcept nogil
 cdef void add_up(Pool* pool, Figures* figures) noexcept nogil
 
@@ -75,16 +76,18 @@ cdef inline uint32_t class_at(const Pool* pool, uint32_t at) noexcept nogil:
 cdef inline void* get(Pool* pool, uint32_t at) noexcept nogil:
     """An item of the class: from the P's local cache, else from the central pool, else new. NULL: no memory."""
     cdef void* item
-    if likely(section_pop(&pool.front, at, &item) == DONE):
+    cdef int status = section_pop(&pool.front, at, &item)
+    if likely(status == DONE):
         return item
-    return get_slow(pool, at)
+    return get_slow(pool, at, status)
 
 
 cdef inline void put(Pool* pool, void* item, uint32_t at) noexcept nogil:
     """Gives an item back: to the P's local cache, else to the central pool, else to the allocator. Cannot fail."""
-    if likely(section_push(&pool.front, at, item) == DONE):
+    cdef int status = section_push(&pool.front, at, item)
+    if likely(status == DONE):
         return
-    put_slow(pool, item, at)
+    put_slow(pool, item, at, status)
 
 
 cdef class ItemPool:

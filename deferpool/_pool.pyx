@@ -11,12 +11,12 @@ from libc.stdint cimport UINT64_MAX, int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from deferpool._central cimport (
-    Batch, Central, Stripe, Tally, close_central, give_back, hold_central, note, open_central, put_one, recount, reserve,
-    stripe_of, take_empty, take_full, take_one, trim_central, unhold_central,
+    Batch, Central, Stripe, Tally, close_central, find_room, give_back, hold_central, items_in, note, open_central,
+    put_one, recount, stripe_of, take_empty, take_full, take_one, trim_central, unhold_central,
 )
 from deferpool._platform cimport (
     DONE, LINE, MAX_CAP, MAX_PROCS, NO_P, ONE_POP, UNFIT, Cache, P, add64, alloc_fn, cas64,
-    count_of, line_alloc, line_free, load32, load64, lock, number_hint, plain_alloc, plain_release, pops_of,
+    count_of, likely, line_alloc, line_free, load32, load64, lock, number_hint, plain_alloc, plain_release, pops_of,
     release_fn, section_pop, section_popn,
     section_push, section_pushn, set_number_base, slots_of, store32, store64, unlock,
     word_of_empty,
@@ -170,6 +170,7 @@ cdef void* refill(Pool* pool, uint32_t cls) noexcept nogil:
     cdef uint32_t home = home_of(pool)
     cdef Tally tally = Tally(gets=1, puts=0, refills=1, pushed=0, spills=0, popped=0)
     cdef void* item
+    cdef uint64_t room = 0
     cdef Batch* batch = take_full(&pool.central, cls, home)
     if batch == NULL:
         return make(pool, cls, home)
@@ -180,8 +181,9 @@ cdef void* refill(Pool* pool, uint32_t cls) noexcept nogil:
             tally.pushed = batch.n
             batch.n = 0
         else:
-            drop_past(pool, cls, home, batch, reserve(&pool.central, batch.n))
-    give_back(&pool.central, cls, home, batch, &tally)
+            room = find_room(&pool.central, batch.n)
+            drop_past(pool, cls, home, batch, room)
+    give_back(&pool.central, stripe_of(&pool.central, cls, home), batch, room, &tally)
     return item
 
 
@@ -189,48 +191,64 @@ cdef bint spill(Pool* pool, uint32_t cls) noexcept nogil:
     """For a full local cache: its newer half to the central pool. False when there is no memory for a batch."""
     cdef uint32_t home = home_of(pool)
     cdef Tally tally = Tally(gets=0, puts=0, refills=0, pushed=0, spills=0, popped=0)
-    cdef Batch* batch = take_empty(&pool.central, cls, home)
+    cdef Stripe* stripe = stripe_of(&pool.central, cls, home)
+    cdef uint32_t half = pool.front.cap // 2
+    cdef uint64_t room
+    cdef bint more
+    cdef Batch* batch = take_empty(&pool.central, stripe, half, &room)
     if batch == NULL:
         return False
-    if popn(pool, place_of(pool, cls), pool.front.cap // 2, batch.items) == DONE:
-        batch.n = pool.front.cap // 2
+    if popn(pool, place_of(pool, cls), half, batch.items) == DONE:
+        batch.n = half
         tally.spills = 1
-        tally.popped = batch.n
-        drop_past(pool, cls, home, batch, reserve(&pool.central, batch.n))
-    give_back(&pool.central, cls, home, batch, &tally)
-    if tally.spills and load64(&pool.central.held) > load64(&pool.noted):
+        tally.popped = half
+        if room < half:
+            room += find_room(&pool.central, half - room)
+            drop_past(pool, cls, home, batch, room)
+    more = give_back(&pool.central, stripe, batch, room, &tally)
+    if tally.spills and (more or load64(&pool.central.reserved) > load64(&pool.noted)):
         note_peak(pool)
     return True
 
 
 # ---- the slow paths ---------------------------------------------------------------------------------------
 
-cdef void* get_slow(Pool* pool, uint32_t at) noexcept nogil:
+cdef void* get_slow(Pool* pool, uint32_t at, int status) noexcept nogil:
     cdef void* item = NULL
-    cdef uint32_t cls = class_at(pool, at)
-    cdef int status = pop(pool, at, &item)
+    cdef uint32_t cls
+    if status == NO_P:                  # portable mode; or the caller's compiler could not inline the sections
+        status = pop(pool, at, &item)
+    if likely(status == DONE):
+        return item
+    cls = class_at(pool, at)
     if status == UNFIT:
         return refill(pool, cls)
-    if status == NO_P:
-        item = take_one(&pool.central, cls, home_of(pool))
-        if item == NULL:
-            item = make(pool, cls, home_of(pool))
+    item = take_one(&pool.central, cls, home_of(pool))
+    if item == NULL:
+        item = make(pool, cls, home_of(pool))
     return item
 
 
-cdef void put_slow(Pool* pool, void* item, uint32_t at) noexcept nogil:
-    cdef uint32_t cls = class_at(pool, at), home, tries
-    cdef int status
-    cdef Tally tally = Tally(gets=0, puts=1, refills=0, pushed=0, spills=0, popped=0)
-    for tries in range(3):              # each spill may have emptied another P than the one we push to next
+cdef void put_slow(Pool* pool, void* item, uint32_t at, int status) noexcept nogil:
+    cdef uint32_t cls, home, tries
+    cdef Stripe* stripe
+    cdef Tally tally
+    if status == NO_P:
         status = push(pool, at, item)
-        if status == DONE:
+        if likely(status == DONE):
             return
-        if status == NO_P or not spill(pool, cls):
+    cls = class_at(pool, at)
+    for tries in range(3):              # each spill may have emptied another P than the one we push to next
+        if status != UNFIT or not spill(pool, cls):
             break
+        status = push(pool, at, item)
+    if status == DONE:
+        return
     home = home_of(pool)
-    if not put_one(&pool.central, cls, home, item, &tally):
-        note(&pool.central, cls, home, &tally)
+    stripe = stripe_of(&pool.central, cls, home)
+    tally = Tally(gets=0, puts=1, refills=0, pushed=0, spills=0, popped=0)
+    if not put_one(&pool.central, stripe, item, &tally):
+        note(stripe, &tally)
         drop(pool, cls, home, item, True)
 
 
@@ -246,7 +264,7 @@ cdef void look(Pool* pool, Look* seen) noexcept nogil:
             seen.local += n
             if n > seen.fullest:
                 seen.fullest = n
-    seen.central = load64(&pool.central.held)
+    seen.central = items_in(&pool.central)
 
 
 cdef uint64_t raise_peak(Pool* pool, uint64_t cached) noexcept nogil:
@@ -263,7 +281,7 @@ cdef uint64_t raise_peak(Pool* pool, uint64_t cached) noexcept nogil:
 cdef void note_peak(Pool* pool) noexcept nogil:
     cdef Look seen
     look(pool, &seen)
-    store64(&pool.noted, seen.central)
+    store64(&pool.noted, load64(&pool.central.reserved))
     raise_peak(pool, seen.local + seen.central)
 
 
@@ -288,7 +306,7 @@ cdef void add_up(Pool* pool, Figures* f) noexcept nogil:
         f.created += load64(&stripe.created)
         f.destroyed += load64(&stripe.destroyed)
         f.dropped += load64(&stripe.dropped)
-    f.central = load64(&pool.central.held)
+    f.central = items_in(&pool.central)
     # a local cache: count = pushes + pushed - pops - popped; every new item answers one get
     f.gets = f.tally.gets + f.pops + f.created
     f.puts = f.tally.puts + f.local + f.pops + f.tally.popped - f.tally.pushed
@@ -322,6 +340,7 @@ cdef int drain(Pool* pool, Registry* registry, uint32_t p, uint32_t cls, bint re
     """Empties one local cache, into the central pool (keep) or to the allocator. 0 or an error number."""
     cdef void* hand[HAND]
     cdef Tally tally = Tally(gets=0, puts=0, refills=0, pushed=0, spills=0, popped=1)
+    cdef Stripe* stripe = stripe_of(&pool.central, cls, p)
     cdef int n, i
     cdef uint32_t visits
     for visits in range(pool.front.cap // min(pool.front.cap // 2, <uint32_t>HAND) + 1):     # a busy P refills: do not chase it
@@ -330,10 +349,10 @@ cdef int drain(Pool* pool, Registry* registry, uint32_t p, uint32_t cls, bint re
             return -n
         for i in range(n):
             if not keep:
-                note(&pool.central, cls, p, &tally)
+                note(stripe, &tally)
                 drop(pool, cls, p, hand[i], False)
-            elif not put_one(&pool.central, cls, p, hand[i], &tally):
-                note(&pool.central, cls, p, &tally)
+            elif not put_one(&pool.central, stripe, hand[i], &tally):
+                note(stripe, &tally)
                 drop(pool, cls, p, hand[i], True)
     return 0
 
@@ -345,7 +364,7 @@ cdef void clear_central(Pool* pool) noexcept nogil:
     cdef uint32_t cls
     cdef Batch* batch
     for cls in range(pool.classes):
-        most = load64(&c.held) + 1
+        most = load64(&c.reserved) + 1
         while most:                     # others may put meanwhile: do not chase them for ever
             batch = take_full(c, cls, 0)
             if batch == NULL:

@@ -198,27 +198,28 @@ static DP_COLD void dp_line_free(dp_release_fn release, void *arg, void *line)
     if (line) release(arg, ((void **)line)[-1]);
 }
 
-/* Zeroes whole units of 16 bytes, one at least, 16-byte aligned. Short records come in any order of sizes, and a branch
- * on the size would be guessed wrong most times: up to five units are five stores, of which some coincide. */
+/* Zeroes whole units of 16 bytes, one at least, 16-byte aligned; the last of them begins at `last`. Short records come
+ * in any order of sizes, and a branch on the size would be guessed wrong most times: up to five units are five stores,
+ * of which some coincide. */
 #if defined(__GNUC__) || defined(__clang__)
 typedef long long dp_unit __attribute__((vector_size(16), may_alias));
-DP_INLINE void dp_zero16(void *memory, size_t units)
+DP_INLINE void dp_zero16(void *memory, size_t last)
 {
     char *p = (char *)memory;
-    size_t last = 16 * units - 16, one = last < 16 ? last : 16, half = (last / 2) & ~(size_t)15;
+    size_t one = last < 16 ? last : 16, half = last / 2 & ~(size_t)15;
     const dp_unit zero = {0, 0};
-    if (DP_LIKELY(units <= 5)) {
+    if (DP_LIKELY(last <= 64)) {
         *(dp_unit *)p = zero;
         *(dp_unit *)(p + one) = zero;
         *(dp_unit *)(p + half) = zero;
         *(dp_unit *)(p + last - one) = zero;
         *(dp_unit *)(p + last) = zero;
     } else {
-        memset(memory, 0, 16 * units);
+        memset(memory, 0, last + 16);
     }
 }
 #else
-DP_INLINE void dp_zero16(void *memory, size_t units) { memset(memory, 0, 16 * units); }
+DP_INLINE void dp_zero16(void *memory, size_t last) { memset(memory, 0, last + 16); }
 #endif
 
 static DP_COLD void dp_die(const char *what, const void *item, const void *pool)

@@ -35,7 +35,7 @@ cdef enum:
 # 16 bytes before each record. All but `mark` is written when the record is made, and stays.
 cdef struct Header:
     uint64_t mark
-    uint64_t shape                      # its class's place, and in the upper half its units of 16 bytes;
+    uint64_t shape                      # its class's place, and in the upper half where its last 16 bytes begin;
                                         # past the last class: the bytes asked for
 
 # Where records come from. A pool of a harness or of a debugger may bring its own.

@@ -209,7 +209,7 @@ cdef class RecordPool(ItemPool):
         self.open(sched, self.layout.classes, cap, limit, self.layout.allocator.alloc_meta,
                   self.layout.allocator.release_meta, self.layout.allocator.arg)
         for cls in range(self.layout.classes):
-            self.layout.shape[cls] = (<uint64_t>self.layout.units[cls] << 32) + place_of(&self.pool, cls)
+            self.layout.shape[cls] = (<uint64_t>(self.layout.units[cls] - 1) << 36) + place_of(&self.pool, cls)
         cls = 0
         for unit in range(<uint32_t>PLACES):
             while cls < self.layout.classes and unit > self.layout.units[cls]:

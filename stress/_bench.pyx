@@ -15,6 +15,7 @@ cdef extern from *:
     """
     #include <pthread.h>
     #include <time.h>
+    #include "platform.h"
     static double dp_thread_seconds(void)
     {
         struct timespec t;
@@ -81,57 +82,66 @@ cdef extern from *:
     /* ---- a bounded queue of batches from one thread to another ---- */
     #define DP_BATCH 64
     #define DP_DEPTH 16
+    #define DP_SPINS 200
     typedef struct dp_queue {
+        uint32_t head, ended, producer_sleeps;
+        char line1[52];
+        uint32_t tail, consumer_sleeps;
+        char line2[56];
         pthread_mutex_t lock;
-        pthread_cond_t more, less;
-        uint32_t head, tail, ended, waits;
+        pthread_cond_t wake;
         void *slots[DP_DEPTH][DP_BATCH];
     } dp_queue;
+    #define DP_GET(x) __atomic_load_n(&(x), __ATOMIC_SEQ_CST)
+    #define DP_SET(x, v) __atomic_store_n(&(x), v, __ATOMIC_SEQ_CST)
+    #define DP_FULL(q) (DP_GET((q)->head) - DP_GET((q)->tail) == DP_DEPTH)
+    #define DP_EMPTY(q) (DP_GET((q)->head) == DP_GET((q)->tail) && !DP_GET((q)->ended))
     static void dp_queue_open(dp_queue *q)
     {
         pthread_mutex_init(&q->lock, NULL);
-        pthread_cond_init(&q->more, NULL);
-        pthread_cond_init(&q->less, NULL);
+        pthread_cond_init(&q->wake, NULL);
     }
-    /* The place for the next batch; it counts when the place for the one after is asked for, or at the end. A sleeper
-     * is woken at half: a switch of threads a batch would be all that is measured. */
-    static void **dp_queue_next_in(dp_queue *q)
+    /* Who waits spins for a moment and then sleeps; a sleeper is woken at half, for a switch of threads a batch would be
+     * all that is measured. */
+    #define DP_WAIT(q, condition, sleeps)                                              \
+        for (int i = 0; i < DP_SPINS && (condition); i++) DP_PAUSE();                  \
+        if (condition) {                                                               \
+            pthread_mutex_lock(&(q)->lock);                                            \
+            DP_SET((q)->sleeps, 1);                                                    \
+            while (condition) pthread_cond_wait(&(q)->wake, &(q)->lock);               \
+            DP_SET((q)->sleeps, 0);                                                    \
+            pthread_mutex_unlock(&(q)->lock);                                          \
+        }
+    static void dp_queue_wake(dp_queue *q)
     {
         pthread_mutex_lock(&q->lock);
-        while (q->head - q->tail == DP_DEPTH) pthread_cond_wait(&q->less, &q->lock);
-        void **place = q->slots[q->head % DP_DEPTH];
+        pthread_cond_signal(&q->wake);
         pthread_mutex_unlock(&q->lock);
-        return place;
+    }
+    static void **dp_queue_next_in(dp_queue *q)
+    {
+        DP_WAIT(q, DP_FULL(q), producer_sleeps)
+        return q->slots[q->head % DP_DEPTH];
     }
     static void dp_queue_filled(dp_queue *q)
     {
-        pthread_mutex_lock(&q->lock);
-        q->head++;
-        if (q->head - q->tail == DP_DEPTH / 2) pthread_cond_signal(&q->more);
-        pthread_mutex_unlock(&q->lock);
+        DP_SET(q->head, q->head + 1);
+        if (DP_GET(q->consumer_sleeps) && q->head - DP_GET(q->tail) >= DP_DEPTH / 2) dp_queue_wake(q);
     }
     static void dp_queue_end(dp_queue *q)
     {
-        pthread_mutex_lock(&q->lock);
-        q->ended = 1;
-        pthread_cond_signal(&q->more);
-        pthread_mutex_unlock(&q->lock);
+        DP_SET(q->ended, 1);
+        dp_queue_wake(q);
     }
     static void **dp_queue_next_out(dp_queue *q)
     {
-        void **place = NULL;
-        pthread_mutex_lock(&q->lock);
-        while (q->head == q->tail && !q->ended) pthread_cond_wait(&q->more, &q->lock);
-        if (q->head != q->tail) place = q->slots[q->tail % DP_DEPTH];
-        pthread_mutex_unlock(&q->lock);
-        return place;
+        DP_WAIT(q, DP_EMPTY(q), consumer_sleeps)
+        return DP_GET(q->head) == q->tail ? NULL : q->slots[q->tail % DP_DEPTH];
     }
     static void dp_queue_emptied(dp_queue *q)
     {
-        pthread_mutex_lock(&q->lock);
-        q->tail++;
-        if (q->head - q->tail == DP_DEPTH / 2) pthread_cond_signal(&q->less);
-        pthread_mutex_unlock(&q->lock);
+        DP_SET(q->tail, q->tail + 1);
+        if (DP_GET(q->producer_sleeps) && DP_GET(q->head) - q->tail <= DP_DEPTH / 2) dp_queue_wake(q);
     }
     """
     ctypedef struct Queue "dp_queue":

@@ -21,7 +21,7 @@ from libc.string cimport memset
 from deferpool._platform cimport (
     DONE, NO_P, Cache, cas64, count_of, load32, load64, lock, store32, store64, unlock, wait,
 )
-from deferpool._central cimport Batch, Tally, note
+from deferpool._central cimport Batch, Tally, items_in, note, stripe_of
 from deferpool._pool cimport Pool, place_of, pop, popn, push, pushn, spread
 from deferpool.records cimport Header, RecordPool
 from stress._ledger cimport Ledger
@@ -785,7 +785,7 @@ cdef class Load:
             tally.gets = tally.popped
             tally.pushed = pushns * half
             tally.puts = tally.pushed
-            note(&self.pool.pool.central, 0, thread, &tally)
+            note(stripe_of(&self.pool.pool.central, 0, thread), &tally)
             store64(&self.tracks[thread].takes, self.tracks[thread].takes + pops + tally.gets)
             store64(&self.tracks[thread].gives, self.tracks[thread].gives + pushes + tally.puts)
             for i in range(held):
@@ -857,7 +857,7 @@ cdef class Load:
                     seen.fullest = n
                     seen.p = p
                     seen.cls = cls
-        seen.central = load64(&pool.central.held)
+        seen.central = items_in(&pool.central)
 
     def beyond(self, uint32_t procs):
         """[(P, class, items)] of the Ps from `procs` up that hold anything: none may, after procresize(procs)."""

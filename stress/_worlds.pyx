@@ -44,7 +44,7 @@ cdef enum Fault:
     LOCAL_BOUND = WORLD_FAULTS
     LIMIT, TOTAL_BOUND, TOTAL_BOUND_BOOKS, BATCH, REUSE, TAKEN_TWICE, GIVEN_AWAY, DESTROYED, PINNED, MARK, NOT_REFUSED
     CLEARED_LOCAL, CLEARED_TOO_LITTLE, RESIZE_LEFT, LOST, TWICE, STRANGER, MIXED_UP, HELD_COUNT, STATS, LEFT_LOCKED, LEFT_OPEN, BOUND_LEFT
-    PINNED_POOL, SPARES, META_LEFT, UNEQUIPPED, TOUCHED
+    PINNED_POOL, SPARES, META_LEFT, UNEQUIPPED, TOUCHED, RESERVED
 
 FAULTS = (
     "deadlock: thread {a} waits, and nobody can go on",
@@ -80,6 +80,7 @@ FAULTS = (
     "failure: {a} pieces of the pool's own memory are out, and {b} are in use",
     "resize: a pool has caches on {a} Ps, and {b} are in use",
     "resize: a pool that has ended was given caches on {a} Ps",
+    "conservation: room for {a} items is handed out below the limit, {b} items are there, and room for {c} more",
 )
 
 # Of each 16 bytes of the arena: whose they are, if a record begins there.
@@ -401,7 +402,7 @@ cdef class World(Controller):
         t.n -= 1
         if self.owner[self.unit_of(header)] != OWNED + me:
             self.broken(GIVEN_AWAY, <size_t>record, 0, 0)
-        for word in range(<size_t>(header.shape >> 32) * 2):
+        for word in range(<size_t>(header.shape >> 35) + 2):
             if record[word] != <uint64_t>STAMP + me:
                 self.broken(GIVEN_AWAY, <size_t>record, 0, 0)
         self.owner[self.unit_of(header)] = POOLED
@@ -507,11 +508,11 @@ cdef class World(Controller):
                     if t.cls == i // stripes:
                         t.seen_empty |= <uint64_t>1 << (i % stripes)
         if self.pool.central.limit != UINT64_MAX:
-            if walked > self.pool.central.limit or self.pool.central.held > self.pool.central.limit:
-                self.broken(LIMIT, walked, self.pool.central.limit, self.pool.central.held)
+            if walked > self.pool.central.limit or self.pool.central.reserved > self.pool.central.limit:
+                self.broken(LIMIT, walked, self.pool.central.limit, self.pool.central.reserved)
             n = min(self.registry.counted, self.state.most_procs) * self.pool.classes * self.pool.front.cap + self.pool.central.limit
-            if local + self.pool.central.held > n:
-                self.broken(TOTAL_BOUND, local + self.pool.central.held, n, 0)
+            if local + walked > n:
+                self.broken(TOTAL_BOUND, local + walked, n, 0)
             for fiber in range(self.fibers):
                 t = &self.state.thread[fiber]
                 outside += t.gives + t.failed - t.takes
@@ -531,7 +532,7 @@ cdef class World(Controller):
     cdef void finish(self) noexcept nogil:
         """At rest: everything is in one place, the figures agree, and nobody has left a door locked or open."""
         cdef uint32_t p, cls, i, stripes = self.pool.central.mask + 1, fiber
-        cdef uint64_t cached = 0, n, live = 0, in_hand, takes = 0, gives = 0, items = 0
+        cdef uint64_t cached = 0, n, live = 0, in_hand, takes = 0, gives = 0, items = 0, room = 0
         cdef uint64_t meta = 2 + self.pool.member.equipped + self.second.member.equipped   # the stripes of both, the caches
         cdef Stripe* stripe
         cdef Batch* batch
@@ -561,6 +562,7 @@ cdef class World(Controller):
             if n != stripe.items:
                 self.broken(HELD_COUNT, stripe.items, n, 0)
             items += n
+            room += stripe.room
             n = 0
             batch = stripe.spare
             while batch != NULL:
@@ -570,8 +572,8 @@ cdef class World(Controller):
                 self.broken(SPARES, stripe.spares, n, 0)
             meta += n
         cached += items
-        if items != self.pool.central.held:
-            self.broken(HELD_COUNT, self.pool.central.held, items, 0)
+        if items + room != self.pool.central.reserved:
+            self.broken(RESERVED, self.pool.central.reserved, items, room)
         for fiber in range(self.fibers):
             live += self.state.thread[fiber].n
             takes += self.state.thread[fiber].takes - self.state.thread[fiber].failed
@@ -630,7 +632,7 @@ cdef class World(Controller):
             self.broken(MARK, <size_t>item, (<Header*>item).mark - self.records.layout.token, 0)
         if (<Header*>item).shape != self.records.layout.shape[cls]:
             self.broken(MIXED_UP, <size_t>item, cls, (<uint32_t>(<Header*>item).shape) // self.pool.stride)
-        for word in range(2, 2 + (<Header*>item).shape // (<uint64_t>1 << 32) * 2):
+        for word in range(2, 4 + ((<Header*>item).shape >> 35)):
             if words[word]:
                 self.broken(PINNED, <size_t>item, words[word], word - 2)
 
@@ -658,7 +660,7 @@ cdef class World(Controller):
         cdef Stripe* stripe
         names = {<size_t>&r.lock: "registry lock", <size_t>&r.state.portable: "mode", <size_t>&r.state.procs: "procs",
                  <size_t>&r.counted: "counted", <size_t>&self.pool.front.open: "open", <size_t>&self.pool.front: "",
-                 <size_t>&self.pool.member.equipped: "equipped", <size_t>&self.pool.central.held: "held", 0: ""}
+                 <size_t>&self.pool.member.equipped: "equipped", <size_t>&self.pool.central.reserved: "reserved", 0: ""}
         for p in range(<uint32_t>PS):
             names[<size_t>&r.state.ps[p].holder] = f"P{p} holder"
         for p in range(self.pool.member.equipped):
@@ -669,6 +671,7 @@ cdef class World(Controller):
                 stripe = &self.pool.central.stripes[cls * (self.pool.central.mask + 1) + i]
                 names[<size_t>&stripe.lock] = f"stripe {cls}.{i} lock"
                 names[<size_t>&stripe.items] = f"stripe {cls}.{i} items"
+                names[<size_t>&stripe.room] = f"stripe {cls}.{i} room"
         return names.get(address, f"{address:#x}")
 
     def count_in_word(self, word):

@@ -101,6 +101,8 @@ WORLDS = (
          threads=(("8 take, 8 give, 4 take", "take"), ("6 take, 6 give", ""), ("", "take"))),
     Spec("stripes", "two stripes: stealing from the other one", mode="both", cpus=2,
          threads=((STOCKED, "3 take"), ("", "2 take, give"))),
+    Spec("room-elsewhere", "two threads spill at once, and the other stripe has room to spare for one", procs=3, numbers=3,
+         cpus=2, limit=1, threads=((FULL, "give"), ("3 take, 3 give, 3 take", ""), (FULL, "give"))),
     Spec("crowd", "more threads than Ps, in portable mode", mode="portable", procs=1, numbers=1,
          threads=(("take", "give, take"), ("take", "give, take"), ("take", "give"))),
     Spec("out-of-range", "a thread's P number is past the Ps", procs=1,

@@ -205,7 +205,8 @@ def test_the_command_writes_its_figures(
     monkeypatch.setattr(peers, "allocators", lambda: [GLIBC, Peer("made-up", why_not="not made")])
     monkeypatch.setattr(peers, "go", lambda: NO_GO)
     arguments = ["pair", "bound", "flat", "--threads", "1", "--rounds", "1", "--share", "1",
-                 "--json", str(tmp_path / "bench.json"), "--chart", str(tmp_path / "bench.svg")]
+                 "--json", str(tmp_path / "bench.json"), "--chart", str(tmp_path / "bench.svg"),
+                 "--markdown", str(tmp_path / "bench.md")]
     assert command.main(arguments) == 0
     document = json.loads((tmp_path / "bench.json").read_text())
     assert {row["title"] for row in document["rows"]} >= {"pair", "pair, portable"}
@@ -214,6 +215,9 @@ def test_the_command_writes_its_figures(
     assert all(0 < each["outstanding"] <= each["bound"] for each in document["bound"])
     assert [each["pairs"] for each in document["flat"]] == [10**5, 10**6, 10**7] * 2
     assert "<svg" in (tmp_path / "bench.svg").read_text()
+    lines = (tmp_path / "bench.md").read_text().splitlines()
+    assert {line.count("|") for line in lines[:4]} == {9}
+    assert lines[2].startswith("| pair | 1 | ")
     assert "made-up: not made" in capsys.readouterr().out
 
 

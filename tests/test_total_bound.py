@@ -77,3 +77,23 @@ def test_spare_batches_are_bounded(mode: Mode) -> None:
     pool.clear()
     assert allocator.meta.out == before
     del records
+
+
+def test_room_that_another_stripe_has_to_spare_is_found() -> None:
+    """Threads of two stripes: what the first has emptied, the second can fill up to the limit."""
+    pool = deferpool.RecordPool([16], cap=2, limit=8, sched=deferpool.Sched(4, portable=True))
+    for _ in range(3):  # each thread is new, and begins at the P after the last one's
+        records = [pool.new(16) for _ in range(10)]
+        run_threads(lambda records=records: [pool.free(record) for record in records])
+        stats = pool.stats()
+        assert stats["central"] == 8
+        assert stats["dropped"] == 0
+
+
+def test_a_pool_that_is_cleared_counts_no_room(mode: Mode) -> None:
+    pool = deferpool.RecordPool([16, 32], cap=2, limit=20, sched=mode.sched(1))
+    for size in (16, 32, 16):
+        fill(pool, 40, size)
+        assert pool.stats()["central"] == 20
+        pool.clear()
+        assert pool.stats()["cached"] == 0

@@ -26,6 +26,7 @@ BESIDE = ("flat", "bound", "python")  # of deferpool alone
 FLAT_TO = 10**9
 KINDS = (
     Kind("json", (".json",), "stress.bench.report:write_json", "write all figures"),
+    Kind("markdown", (".md",), "stress.bench.report:write_markdown", "write the table for a README"),
     Kind("chart", (".png", ".svg"), "stress.bench.chart:write", "draw the ratios: .png or .svg", needs="matplotlib"),
 )
 

@@ -187,6 +187,32 @@ def _say_python(console: Console, report: Report) -> None:
                   f"{scaling:.2f} times as much at once, target {SCALES * cores:.2f}", highlight=False)
 
 
+# ---- for the README ----------------------------------------------------------------------------------------------
+
+def write_markdown(path: Path, report: Report) -> None:
+    path.write_text(markdown(report))
+
+
+def markdown(report: Report) -> str:
+    """The table in fewer columns, and what it was run on."""
+    lines = ["| work | threads | deferpool | best of the others | ratio | target | peak KiB | least peak |",
+             "|---|---:|---:|---|---:|---:|---:|---:|"]
+    for each in report.judged:
+        if each.ratio is None or each.best is None:
+            lines.append(f"| {each.row.title} | {each.row.threads} | {_plain(each.ours)} | not run | | {each.row.target:.2f} | | |")
+            continue
+        ratio = f"**{each.ratio:.2f}**" if each.reached else f"{each.ratio:.2f}"
+        lines.append(f"| {each.row.title} | {each.row.threads} | {_plain(each.ours)} | {each.best.name} {_plain(each.best)} | "
+                     f"{ratio} | {each.row.target:.2f} | {_kib(each.ours)} | {_kib(each.smallest)} |")
+    on = ", ".join(f"{name} {text}" if name in versions(report) else text
+                   for name, text in {**machine.describe(), **versions(report)}.items())
+    return "\n".join([*lines, "", f"{on}.", ""])
+
+
+def _plain(figures: Figures) -> str:
+    return f"{min(figures.ns):.1f}" if figures.ns else "-"
+
+
 # ---- for programs ------------------------------------------------------------------------------------------------
 
 def write_json(path: Path, report: Report) -> None:
