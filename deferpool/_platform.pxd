@@ -60,6 +60,7 @@ cdef extern from "platform.h" nogil:
     uint32_t count_of "dp_count_of"(uint64_t word, uint32_t cap) noexcept
     uint64_t word_of_empty "dp_word_of_empty"(uint32_t cap) noexcept
     void** slots_of "dp_slots"(Cache*, uint32_t cap) noexcept
+    void** newest_of "dp_newest"(Cache*) noexcept
     uint64_t pops_of "DP_POPS"(uint64_t) noexcept
     const uint64_t ONE_POP "DP_ONE_POP"
 

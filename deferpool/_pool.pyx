@@ -15,11 +15,9 @@ from deferpool._central cimport (
     put_one, recount, stripe_of, take_empty, take_full, take_one, trim_central, unhold_central,
 )
 from deferpool._platform cimport (
-    DONE, LINE, MAX_CAP, MAX_PROCS, NO_P, ONE_POP, UNFIT, Cache, P, add64, alloc_fn, cas64,
-    count_of, likely, line_alloc, line_free, load32, load64, lock, number_hint, plain_alloc, plain_release, pops_of,
-    release_fn, section_pop, section_popn,
-    section_push, section_pushn, set_number_base, slots_of, store32, store64, unlock,
-    word_of_empty,
+    DONE, LINE, MAX_CAP, MAX_PROCS, NO_P, ONE_POP, UNFIT, Cache, P, add64, alloc_fn, cas64, count_of, likely, line_alloc,
+    line_free, load32, load64, lock, newest_of, number_hint, plain_alloc, plain_release, pops_of, release_fn, section_pop,
+    section_popn, section_push, section_pushn, set_number_base, slots_of, store32, store64, unlock, word_of_empty,
 )
 from deferpool._sched cimport Member, Registry, Sched, acquirep, default_sched, link, releasep, remember, start, stop, unlink
 
@@ -42,9 +40,9 @@ cdef inline Cache* cache_of(Pool* pool, uint32_t p, uint32_t cls) noexcept nogil
     return local_cache(pool, p, place_of(pool, cls))
 
 
-cdef int pop(Pool* pool, uint32_t at, void** item) noexcept nogil:
+cdef inline int pop(Pool* pool, uint32_t at, void** item) noexcept nogil:
     cdef int status = UNFIT
-    cdef uint32_t number, n
+    cdef uint32_t number
     cdef P* p
     cdef Cache* cache
     if not load32(&pool.front.sched.portable):
@@ -53,29 +51,29 @@ cdef int pop(Pool* pool, uint32_t at, void** item) noexcept nogil:
     if p == NULL:
         return NO_P
     cache = local_cache(pool, number, at)
-    n = count_of(cache.word, pool.front.cap)
-    if n:
-        item[0] = slots_of(cache, pool.front.cap)[n - 1]
+    item[0] = newest_of(cache)[0]
+    if likely(item[0] != NULL):
         store64(&cache.word, cache.word + ONE_POP)
         status = DONE
     releasep(p)
     return status
 
 
-cdef int push(Pool* pool, uint32_t at, void* item) noexcept nogil:
+cdef inline int push(Pool* pool, uint32_t at, void* item) noexcept nogil:
     cdef int status = UNFIT
-    cdef uint32_t number, n
+    cdef uint32_t number
     cdef P* p
     cdef Cache* cache
+    cdef void** newest
     if not load32(&pool.front.sched.portable):
         return section_push(&pool.front, at, item)
     p = acquirep(pool.front.sched, &last_p, &number)
     if p == NULL:
         return NO_P
     cache = local_cache(pool, number, at)
-    n = count_of(cache.word, pool.front.cap)
-    if n < pool.front.cap:
-        slots_of(cache, pool.front.cap)[n] = item
+    newest = newest_of(cache)
+    if likely(newest + 1 != <void**>cache):
+        newest[1] = item
         store64(&cache.word, cache.word + 1)
         status = DONE
     releasep(p)
@@ -214,13 +212,24 @@ cdef bint spill(Pool* pool, uint32_t cls) noexcept nogil:
 # ---- the slow paths ---------------------------------------------------------------------------------------
 
 cdef void* get_slow(Pool* pool, uint32_t at, int status) noexcept nogil:
-    cdef void* item = NULL
-    cdef uint32_t cls
+    cdef void* item
     if status == NO_P:                  # portable mode; or the caller's compiler could not inline the sections
         status = pop(pool, at, &item)
-    if likely(status == DONE):
-        return item
-    cls = class_at(pool, at)
+        if likely(status == DONE):
+            return item
+    return get_central(pool, class_at(pool, at), status)
+
+
+cdef void put_slow(Pool* pool, void* item, uint32_t at, int status) noexcept nogil:
+    if status == NO_P:
+        status = push(pool, at, item)
+        if likely(status == DONE):
+            return
+    put_central(pool, item, at, status)
+
+
+cdef void* get_central(Pool* pool, uint32_t cls, int status) noexcept nogil:
+    cdef void* item
     if status == UNFIT:
         return refill(pool, cls)
     item = take_one(&pool.central, cls, home_of(pool))
@@ -229,15 +238,10 @@ cdef void* get_slow(Pool* pool, uint32_t at, int status) noexcept nogil:
     return item
 
 
-cdef void put_slow(Pool* pool, void* item, uint32_t at, int status) noexcept nogil:
-    cdef uint32_t cls, home, tries
+cdef void put_central(Pool* pool, void* item, uint32_t at, int status) noexcept nogil:
+    cdef uint32_t cls = class_at(pool, at), home, tries
     cdef Stripe* stripe
     cdef Tally tally
-    if status == NO_P:
-        status = push(pool, at, item)
-        if likely(status == DONE):
-            return
-    cls = class_at(pool, at)
     for tries in range(3):              # each spill may have emptied another P than the one we push to next
         if status != UNFIT or not spill(pool, cls):
             break

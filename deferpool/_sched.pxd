@@ -4,7 +4,7 @@
 # invariants resize and fork. Lock order: list of Scheds, registry, Ps, and then the pools' own.
 from libc.stdint cimport uint32_t, uint64_t
 
-from deferpool._platform cimport FREE, HELD, Front, P, SchedState, add64, cas32, load32, store32
+from deferpool._platform cimport FREE, HELD, Front, P, SchedState, cas32, likely, load32, store32
 
 # A pool as its Sched knows it. Linked, and `equipped` written, under the registry lock.
 cdef struct Member:
@@ -53,34 +53,28 @@ cdef void before_fork() noexcept nogil
 cdef void after_fork() noexcept nogil
 cdef void after_fork_in_child() noexcept nogil
 
+# Portable mode, where a thread's last P is not to be had: tries a few others and never waits.
+cdef P* acquirep_elsewhere(SchedState* state, uint32_t* last, uint32_t* number) noexcept nogil
+
 # Take one P from its CPU or its thread, and give it back. 0 or an error number; under the registry lock.
 cdef int stop(Registry* registry, uint32_t first, uint32_t last) noexcept nogil
 cdef void start(Registry* registry, uint32_t first, uint32_t last) noexcept nogil
 
 
 cdef inline P* acquirep(SchedState* state, uint32_t* last, uint32_t* number) noexcept nogil:
-    """Portable mode: a P of one's own until releasep, or NULL. Tries a few and never waits.
+    """Portable mode: a P of one's own until releasep, or NULL. First the one that the thread had last.
 
     `last` is the thread's own note of where it was, plus one; 0 in a new thread.
     """
-    cdef uint32_t procs = load32(&state.procs), tries, i
-    cdef P* p
-    if last[0] == 0:
-        last[0] = 1 + <uint32_t>add64(&state.hints, 1)
-    i = last[0] - 1
-    if i >= procs:
-        i %= procs
-    for tries in range(min(procs, 4u)):
-        p = &state.ps[i]
-        if load32(&p.holder) == FREE and cas32(&p.holder, FREE, HELD):
-            if load32(&state.portable):
-                last[0] = i + 1
-                number[0] = i
-                return p
-            store32(&p.holder, FREE)             # sections have it again: the mode has changed
-            return NULL
-        i = i + 1 if i + 1 < procs else 0
-    return NULL
+    cdef uint32_t i = last[0] - 1
+    cdef P* p = &state.ps[i]
+    if not likely(i < load32(&state.procs) and cas32(&p.holder, FREE, HELD)):
+        return acquirep_elsewhere(state, last, number)
+    if not likely(load32(&state.portable)):
+        store32(&p.holder, FREE)                 # sections have it again: the mode has changed
+        return NULL
+    number[0] = i
+    return p
 
 
 cdef inline void releasep(P* p) noexcept nogil:

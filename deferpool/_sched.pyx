@@ -16,10 +16,8 @@ from libc.errno cimport ENOMEM
 from libc.stdint cimport intptr_t, uint32_t, uint64_t
 
 from deferpool._platform cimport (
-    FREE, HELD, MAX_PROCS, RETIRED, P, atfork, barrier,
-    barrier_register, cas32, find_no_area, find_sections, line_alloc, line_free, load32, load64, lock, plain_alloc, plain_release,
-    store32,
-    unlock, wait,
+    FREE, HELD, MAX_PROCS, RETIRED, P, SchedState, add64, atfork, barrier, barrier_register, cas32, find_no_area,
+    find_sections, line_alloc, line_free, load32, load64, lock, plain_alloc, plain_release, store32, unlock, wait,
 )
 
 
@@ -62,6 +60,25 @@ cdef void open_sections(Registry* registry, uint32_t procs) noexcept nogil:
     while member != NULL:
         store32(&member.front.open, procs)
         member = member.next
+
+
+cdef P* acquirep_elsewhere(SchedState* state, uint32_t* last, uint32_t* number) noexcept nogil:
+    cdef uint32_t procs = load32(&state.procs), tries, i
+    cdef P* p
+    if last[0] == 0:
+        last[0] = 1 + <uint32_t>add64(&state.hints, 1)
+    i = (last[0] - 1) % procs
+    for tries in range(min(procs, 4u)):
+        p = &state.ps[i]
+        if load32(&p.holder) == FREE and cas32(&p.holder, FREE, HELD):
+            if load32(&state.portable):
+                last[0] = i + 1
+                number[0] = i
+                return p
+            store32(&p.holder, FREE)             # sections have it again: the mode has changed
+            return NULL
+        i = i + 1 if i + 1 < procs else 0
+    return NULL
 
 
 cdef int stop(Registry* registry, uint32_t first, uint32_t last) noexcept nogil:

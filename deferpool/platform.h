@@ -280,6 +280,7 @@ typedef struct dp_cache {
 DP_INLINE uint32_t dp_count_of(uint64_t word, uint32_t cap) { return (uint32_t)((int32_t)(int16_t)word + 1 + (int32_t)cap); }
 DP_INLINE uint64_t dp_word_of_empty(uint32_t cap) { return (uint16_t)(-1 - (int32_t)cap); }
 DP_INLINE void **dp_slots(dp_cache *cache, uint32_t cap) { return (void **)cache - cap; }
+DP_INLINE void **dp_newest(dp_cache *cache) { return (void **)cache + (int16_t)cache->word; } /* or the NULL below all */
 #define DP_POPS(word) ((word) >> 16)
 #define DP_ONE_POP (((uint64_t)1 << 16) - 1) /* one item fewer, one pop more */
 

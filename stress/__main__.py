@@ -11,6 +11,7 @@ COMMANDS = {  # name: who does it, with the rest of the arguments, and what --he
     "traps": ("stress.traps:main", "each section, interrupted before each of its instructions"),
     "mutants": ("stress.mutants:main", "planted bugs: each must be caught"),
     "overhead": ("stress.overhead:main", "what the checks cost: churn with and without them"),
+    "instructions": ("stress.bench.instructions:main", "how many a take and a give are"),
     "merge": ("stress.reports.merge:main", "join the JSON reports of a campaign's shards"),
 }
 
@@ -37,7 +38,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def overview() -> str:
-    lines = [f"  {name:<10} {text}" for name, (_, text) in COMMANDS.items()]
+    lines = [f"  {name:<12} {text}" for name, (_, text) in COMMANDS.items()]
     return "\n".join(["Instead of scenarios, one of the commands (each has its own --help):", *lines, "", ""])
 
 

@@ -82,9 +82,15 @@ def test_spare_batches_are_bounded(mode: Mode) -> None:
 def test_room_that_another_stripe_has_to_spare_is_found() -> None:
     """Threads of two stripes: what the first has emptied, the second can fill up to the limit."""
     pool = deferpool.RecordPool([16], cap=2, limit=8, sched=deferpool.Sched(4, portable=True))
+    records: list[deferpool.Record] = []
+
+    def give_all() -> None:
+        while records:
+            pool.free(records.pop())
+
     for _ in range(3):  # each thread is new, and begins at the P after the last one's
-        records = [pool.new(16) for _ in range(10)]
-        run_threads(lambda records=records: [pool.free(record) for record in records])
+        records += [pool.new(16) for _ in range(10)]
+        run_threads(give_all)
         stats = pool.stats()
         assert stats["central"] == 8
         assert stats["dropped"] == 0

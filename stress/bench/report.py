@@ -198,12 +198,11 @@ def markdown(report: Report) -> str:
     lines = ["| work | threads | deferpool | best of the others | ratio | target | peak KiB | least peak |",
              "|---|---:|---:|---|---:|---:|---:|---:|"]
     for each in report.judged:
-        if each.ratio is None or each.best is None:
-            lines.append(f"| {each.row.title} | {each.row.threads} | {_plain(each.ours)} | not run | | {each.row.target:.2f} | | |")
-            continue
-        ratio = f"**{each.ratio:.2f}**" if each.reached else f"{each.ratio:.2f}"
-        lines.append(f"| {each.row.title} | {each.row.threads} | {_plain(each.ours)} | {each.best.name} {_plain(each.best)} | "
-                     f"{ratio} | {each.row.target:.2f} | {_kib(each.ours)} | {_kib(each.smallest)} |")
+        best = f"{each.best.name} {_plain(each.best)}" if each.best is not None else "not run"
+        ratio = "" if each.ratio is None else f"**{each.ratio:.2f}**" if each.reached else f"{each.ratio:.2f}"
+        cells = (each.row.title, str(each.row.threads), _plain(each.ours), best, ratio, f"{each.row.target:.2f}",
+                 _kib(each.ours), _kib(each.smallest))
+        lines.append(f"| {' | '.join(cells)} |")
     on = ", ".join(f"{name} {text}" if name in versions(report) else text
                    for name, text in {**machine.describe(), **versions(report)}.items())
     return "\n".join([*lines, "", f"{on}.", ""])
