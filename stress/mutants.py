@@ -58,6 +58,7 @@ ENGINE_TESTS = (
     "records",
     "sched",
     "stats",
+    "instructions",
 )
 
 
