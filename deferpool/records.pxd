@@ -10,6 +10,7 @@ cimport cython
 from libc.stddef cimport size_t
 from libc.stdint cimport uint32_t, uint64_t
 
+from deferpool._handles cimport Handles
 from deferpool._platform cimport alloc_fn, likely, release_fn, zero16
 from deferpool._pool cimport ItemPool, get, put
 
@@ -70,6 +71,8 @@ cdef class RecordPool(ItemPool):
     cdef Layout layout
     cdef readonly tuple sizes
     cdef readonly bint debug
+    cdef Handles handles                # that Python has of its records
+    cdef object weak                    # to itself, where handles are counted
 
     cdef inline void* new(self, size_t size) noexcept nogil:
         """A zeroed record of at least size bytes; NULL when there is no memory."""

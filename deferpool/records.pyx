@@ -9,20 +9,44 @@ import re
 from operator import index
 
 cimport cython
+from cpython.number cimport PyNumber_Index
+from cpython.object cimport PyObject
 from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_IsValid
 from libc.stdint cimport UINT64_MAX, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
-from deferpool._platform cimport add64, cas64, die, load64, plain_alloc, plain_release
+from deferpool._handles cimport DECREF, SHARDED, SHARDS, Shard, begin, close, end
+from deferpool._platform cimport (
+    SchedState, add64, cas64, die, line_alloc, line_free, load32, load64, number_hint, plain_alloc, plain_release,
+)
 from deferpool._pool cimport FaceOps, ItemPool, get, place_of
 from deferpool._sched cimport Sched
 
 cdef extern from "Python.h":
+    """
+    #if defined(Py_GIL_DISABLED)
+    #define dp_thread_hash() ((uint32_t)(_Py_ThreadId() * 0x9E3779B97F4A7C15u >> 32))
+    #define dp_referent PyWeakref_GetRef
+    #else
+    #define dp_thread_hash() 0u
+    #define dp_referent(weak, found) (*(found) = NULL, 0)
+    #endif
+    """
+    uint32_t thread_hash "dp_thread_hash"() noexcept
+    int referent "dp_referent"(PyObject* weak, PyObject** found) except -1
+    ctypedef struct PyMethodDef:
+        const char* ml_name
+        void* ml_meth
+        int ml_flags
+        const char* ml_doc
     ctypedef struct PyTypeObject:
         void* tp_dict
-    void PyType_Modified(PyTypeObject*)
+    int METH_O
     const Py_ssize_t PY_SSIZE_T_MAX
+    object PyDescr_NewMethod(PyTypeObject*, PyMethodDef*)
+    object PyWeakref_NewRef(object, PyObject*)
+    void PyType_Modified(PyTypeObject*)
 
 ABI = 1
 
@@ -206,6 +230,11 @@ cdef class RecordPool(ItemPool):
             if self.layout.quarantine.ring == NULL:
                 raise MemoryError("no memory for the quarantine")
             self.layout.quarantine.size = 4096
+        if SHARDED:
+            self.handles.shards = <Shard*>line_alloc(plain_alloc, NULL, SHARDS * sizeof(Shard))
+            if self.handles.shards == NULL:
+                raise MemoryError("no memory for a pool")
+            self.weak = PyWeakref_NewRef(self, NULL)
         self.open(sched, self.layout.classes, cap, limit, self.layout.allocator.alloc_meta,
                   self.layout.allocator.release_meta, self.layout.allocator.arg)
         for cls in range(self.layout.classes):
@@ -216,42 +245,63 @@ cdef class RecordPool(ItemPool):
                 cls += 1
             self.layout.place[unit] = place_of(&self.pool, cls) if cls < self.layout.classes else <uint32_t>NO_PLACE
 
-    def _new(self, size):
-        """A `Record` of at least size bytes, zeroed.
+    def __del__(self):
+        close(&self.handles, <PyObject*>self)
 
-        Raises ValueError for a negative size, TypeError for one that is no integer, MemoryError. Thread-safe.
-        """
-        cdef size_t bytes_
-        cdef void* memory
-        size = index(size)
-        if size < 0:
-            raise ValueError(f"size must not be negative: {size}")
-        if size > PY_SSIZE_T_MAX:
-            raise MemoryError(f"no memory for a record of {size} bytes")
-        bytes_ = size
-        memory = self.new(bytes_)
-        if memory == NULL:
-            raise MemoryError(f"no memory for a record of {size} bytes")
-        return handle(self, memory, bytes_)
-
-    def _free(self, Record record not None):
-        """Gives a record back and makes its handle useless.
-
-        Raises ValueError for a record that is already free or of another pool, BufferError while a memoryview of
-        it exists, TypeError for anything that is no Record; nothing has changed then. Thread-safe.
-        """
-        cdef void* memory
-        if record.pool is not self:
-            raise ValueError(f"{record!r} is a record of another pool")
-        if load64(&record.exports):
-            raise BufferError(f"{record!r} cannot be freed while a memoryview of it exists")
-        memory = record.take()
-        if memory == NULL:
-            raise ValueError(f"double free: {record!r} is free already")
-        self.free(memory)
+    def __dealloc__(self):
+        line_free(plain_release, NULL, self.handles.shards)
 
     def __repr__(self):
         return f"<deferpool.RecordPool: {len(self.sizes)} classes, cap {self.cap}, limit {self.limit}>"
+
+
+# A method that Cython makes of a def statement has a reference count that all threads share.
+
+cdef object new_record(RecordPool pool, size):
+    cdef size_t bytes_
+    cdef void* memory
+    size = PyNumber_Index(size)
+    if size < 0:
+        raise ValueError(f"size must not be negative: {size}")
+    if size > PY_SSIZE_T_MAX:
+        raise MemoryError(f"no memory for a record of {size} bytes")
+    bytes_ = size
+    memory = pool.new(bytes_)
+    if memory == NULL:
+        raise MemoryError(f"no memory for a record of {size} bytes")
+    return handle(pool, memory, bytes_)
+
+
+cdef object free_record(RecordPool pool, thing):
+    cdef Record record
+    cdef void* memory
+    if type(thing) is not Record:
+        raise TypeError(f"expected deferpool.records.Record, got {type(thing).__name__}")
+    record = <Record>thing
+    if record.owner != <PyObject*>pool:
+        raise ValueError(f"{record!r} is a record of another pool")
+    if load64(&record.exports):
+        raise BufferError(f"{record!r} cannot be freed while a memoryview of it exists")
+    memory = record.take()
+    if memory == NULL:
+        raise ValueError(f"double free: {record!r} is free already")
+    pool.free(memory)
+
+
+cdef PyMethodDef new_definition = PyMethodDef(ml_name=b"new", ml_meth=<void*>new_record, ml_flags=METH_O, ml_doc=b"""new($self, size, /)
+--
+
+A `Record` of at least size bytes, zeroed.
+
+Raises ValueError for a negative size, TypeError for one that is no integer, MemoryError. Thread-safe.""")
+
+cdef PyMethodDef free_definition = PyMethodDef(ml_name=b"free", ml_meth=<void*>free_record, ml_flags=METH_O, ml_doc=b"""free($self, record, /)
+--
+
+Gives a record back and makes its handle useless.
+
+Raises ValueError for a record that is already free or of another pool, BufferError while a memoryview of it exists, TypeError
+for anything that is no Record; nothing has changed then. Thread-safe.""")
 
 
 @cython.no_gc_clear
@@ -261,7 +311,8 @@ cdef class Record:
     It speaks the buffer protocol (writable bytes). One that is dropped without being freed goes back to its pool.
     One handle must not be used and freed by two threads at once.
     """
-    cdef readonly RecordPool pool
+    cdef PyObject* owner                # its pool
+    cdef bint counted                   # among the handles that own it together; or this one has a reference
     cdef readonly size_t size
     cdef uint64_t memory                # address; 0 once it is free
     cdef uint64_t exports
@@ -278,8 +329,24 @@ cdef class Record:
         return <void*><size_t>memory
 
     def __dealloc__(self):
-        if self.memory and self.pool is not None:
-            self.pool.free(self.take())
+        if self.owner != NULL:
+            if self.memory:
+                (<RecordPool>self.owner).free(self.take())
+            end(&(<RecordPool>self.owner).handles, self.owner, shard_here((<RecordPool>self.owner).pool.front.sched), self.counted)
+
+    @property
+    def pool(self):
+        """The RecordPool that it is of."""
+        cdef PyObject* found = NULL
+        if self.owner == NULL:
+            return None
+        if not self.counted:
+            return <object>self.owner
+        while found == NULL:            # its finalizer may be about to take a reference for the handles
+            referent(<PyObject*>(<RecordPool>self.owner).weak, &found)
+        result = <object>found
+        DECREF(found)
+        return result
 
     def __getbuffer__(self, Py_buffer* buffer, int flags):
         add64(&self.exports, 1)
@@ -315,6 +382,11 @@ cdef class Record:
         return f"<deferpool.Record: {self.size} bytes, {where}>"
 
 
+cdef inline uint32_t shard_here(SchedState* sched) noexcept:
+    """Of handles: one for each P, where its number is to be had."""
+    return number_hint(sched) if not load32(&sched.portable) else thread_hash()
+
+
 cdef Record handle(RecordPool pool, void* memory, size_t size):
     cdef Record record
     try:
@@ -322,20 +394,18 @@ cdef Record handle(RecordPool pool, void* memory, size_t size):
     except MemoryError:
         pool.free(memory)
         raise
-    record.pool = pool
+    record.counted = begin(&pool.handles, <PyObject*>pool, shard_here(pool.pool.front.sched))
+    record.owner = <PyObject*>pool
     record.size = size
     record.memory = <uint64_t><size_t>memory
     return record
 
 
-def _publish():
+cdef void publish() except *:
     """Cython's new and free and Python's share their names; the class statement cannot say that, so it is said here."""
-    namespace = <dict>(<PyTypeObject*>RecordPool).tp_dict
-    for name in ("new", "free"):
-        method = namespace.pop("_" + name)
-        method.__name__ = name
-        method.__qualname__ = "RecordPool." + name
-        namespace[name] = method
-    PyType_Modified(<PyTypeObject*>RecordPool)
+    cdef PyTypeObject* kind = <PyTypeObject*>RecordPool
+    (<dict>kind.tp_dict)["new"] = PyDescr_NewMethod(kind, &new_definition)
+    (<dict>kind.tp_dict)["free"] = PyDescr_NewMethod(kind, &free_definition)
+    PyType_Modified(kind)
 
-_publish()
+publish()
