@@ -85,7 +85,7 @@ cdef inline void close(Handles* handles, PyObject* pool) noexcept:
     if handles.shards == NULL or is_closed(load64(&handles.shards[0].count)):
         return
     INCREF(pool)
-    for i in range(SHARDS):
+    for i in range(<uint32_t>SHARDS):
         while True:
             before = load64(&handles.shards[i].count)
             if cas64(&handles.shards[i].count, before, closed):
