@@ -12,7 +12,7 @@ import os
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
-LIBRARY = ["_central", "_pool", "_sched", "records"]
+LIBRARY = ["_central", "_defer", "_pool", "_sched", "records"]
 MACROS = {
     "_pool": [("DP_ENGINE", "1")],  # these two hold thread-local storage and ask the kernel
     "_sched": [("DP_ENGINE", "1")],
@@ -20,7 +20,7 @@ MACROS = {
 }
 STRESS = ["_ledger", "_load", "_baselines", "_interrupts", "_bench", "_model", "_traps"]
 EXPLORER = ["_fibers", "_worlds"]
-HEADERS = ["deferpool/platform.h", "stress/points.h", "stress/model.h", "stress/traps.h"]
+HEADERS = ["deferpool/platform.h", "deferpool/frames.h", "stress/points.h", "stress/model.h", "stress/traps.h"]
 VARIANTS = {
     "": ["-O3"],
     "tsan": ["-O1", "-g", "-fsanitize=thread"],
@@ -41,7 +41,7 @@ links = [flag for flag in flags if flag.startswith("-fsanitize")]
 def extension(package, name):
     return Extension(f"{package}.{name}", [f"{package}/{name}.pyx"], extra_compile_args=flags, extra_link_args=links,
                      define_macros=MACROS.get(name, []), include_dirs=["stress"] if dev else [],
-                     depends=HEADERS if dev else HEADERS[:1])
+                     depends=HEADERS if dev else HEADERS[:2])
 
 
 extensions = [extension("deferpool", name) for name in LIBRARY]

@@ -1,0 +1,29 @@
+# Calls that run when their function ends: the records they wait in, and the functions that they wait for.
+#
+# A record is taken from a RecordPool by newdefer and goes back by freedefer, as in Go. It belongs to one activation
+# of one function, and is touched by no other thread.
+from cpython.object cimport PyObject
+
+# One deferred call.
+cdef struct Call:
+    Call* below                         # the one before it
+    PyObject* function                  # this and all below: owned
+    PyObject* names                     # of the last arguments, a tuple, or NULL
+    Py_ssize_t count                    # of all arguments; vectorcall may write here while it runs, and puts it back
+    PyObject* arguments[1]
+
+# One activation of a deferring function, from its beginning until its last deferred call has ended.
+cdef struct Activation:
+    Activation* outer                   # those that are on, or wait on, this thread's stack: a list, the newest first
+    Activation* inner
+    const void* frame                   # of the function, once it is known; ENDED when it has returned
+    const void* here                    # the frame in which its deferred calls run: the one below, or the generator's own
+    PyObject* function                  # borrowed; NULL for a generator, whose frame is known from the start
+    Call* last                          # the newest of its deferred calls
+    PyObject* calling                   # borrowed: the one that runs now
+    PyObject* raised                    # the exception in flight, owned, or NULL
+    PyObject* beneath                   # what it has replaced and recover must not stop: owned, or NULL
+    PyObject* result                    # of the function: owned, or NULL
+
+cdef Call* newdefer(Py_ssize_t count) noexcept
+cdef void freedefer(Call* call) noexcept
