@@ -21,6 +21,7 @@ $(READY): pyproject.toml
 	$(PY) -m pip install --quiet --group dev
 	$(PY) -m pip install --quiet --only-binary :all: --group plot || echo "no matplotlib for $(TAG): --plot is off there"
 	$(PY) -m pip install --quiet --only-binary :all: --group browser || echo "no selenium for $(TAG): no test in a browser there"
+	$(PY) -m pip install --quiet --only-binary :all: --group greenlet || echo "no greenlet for $(TAG): no test with greenlets there"
 	touch $@
 
 build: $(READY)  ## compile in place, with the stress suite's own modules

@@ -171,6 +171,16 @@ static inline PyObject *dp_swap_handled(PyObject *exception)
     return before;
 }
 
+/* What sys.exc_info() shows, wherever it is being handled: a new reference, or NULL. */
+static inline PyObject *dp_handled(void)
+{
+    _PyErr_StackItem *item = PyThreadState_GET()->exc_info;
+    while ((item->exc_value == NULL || item->exc_value == Py_None) && item->previous_item) item = item->previous_item;
+    if (item->exc_value == NULL || item->exc_value == Py_None) return NULL;
+    Py_INCREF(item->exc_value);
+    return item->exc_value;
+}
+
 /* ---- reference counts --------------------------------------------------------------------------------------------- */
 
 /* Where threads run at once, counting the references of what all of them call is what they wait for. Free-threaded 3.13

@@ -59,6 +59,13 @@ ENGINE_TESTS = (
     "sched",
     "stats",
     "instructions",
+    "handles",
+    "defer",
+    "recover",
+    "deferring_generators",
+    "defer_greenlets",
+    "defer_leaks",
+    "exitstack",
 )
 
 

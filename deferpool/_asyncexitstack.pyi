@@ -1,0 +1,1 @@
+from contextlib import AsyncExitStack as AsyncExitStack  # to a type checker they are the same
