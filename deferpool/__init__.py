@@ -4,10 +4,9 @@ import gc as _gc
 from pathlib import Path as _Path
 from typing import Any as _Any
 
-from deferpool._asyncexitstack import AsyncExitStack
 from deferpool._defer import Goexit, defer, goexit, recover
 from deferpool._deferring import deferring
-from deferpool._exitstack import ExitStack
+from deferpool._exitstack import AsyncExitStack, ExitStack
 from deferpool._sched import Sched
 from deferpool._sched import default as _default
 from deferpool._sched import on_collection as _on_collection

@@ -1,11 +1,14 @@
-"""ExitStack: contextlib's, compiled. And what AsyncExitStack has in common with it.
+"""ExitStack and AsyncExitStack: contextlib's, compiled.
 
 An entry is what contextlib makes a closure or a bound method for: a callable and what it is called with. All that user
 code calls is written as the interpreter's own methods are, for speed, and so that no line of this file shows up in a
 traceback.
 """
 import sys
-from types import GenericAlias, MethodType
+from inspect import CO_ITERABLE_COROUTINE
+from types import GeneratorType, GenericAlias, MethodType
+
+from deferpool._aclose import aclose
 
 cimport cython
 from cpython.object cimport PyObject
@@ -22,7 +25,12 @@ cdef extern from "Python.h":
     ctypedef int (*visitproc)(PyObject*, void*) noexcept
     ctypedef int (*traverseproc)(PyObject*, visitproc, void*) noexcept
     ctypedef int (*inquiry)(PyObject*) noexcept
+    ctypedef struct PyAsyncMethods:
+        PyObject* (*am_await)(PyObject*) noexcept
+        int (*am_send)(PyObject*, PyObject*, PyObject**) noexcept
     ctypedef struct PyTypeObject:
+        PyObject* (*tp_iternext)(PyObject*) noexcept
+        PyAsyncMethods* tp_as_async
         traverseproc tp_traverse
         inquiry tp_clear
         PyObject* tp_dict
@@ -50,6 +58,9 @@ cdef extern from "Python.h":
     PyObject* FALSE "Py_False"
     PyObject* TypeError_ "PyExc_TypeError"
     PyObject* AttributeError_ "PyExc_AttributeError"
+    PyObject* RuntimeError_ "PyExc_RuntimeError"
+    PyObject* StopIteration_ "PyExc_StopIteration"
+    PyObject* GeneratorExit_ "PyExc_GeneratorExit"
     void INCREF "Py_INCREF"(PyObject*) noexcept
     void DECREF "Py_DECREF"(PyObject*) noexcept
     void XDECREF "Py_XDECREF"(PyObject*) noexcept
@@ -67,6 +78,9 @@ cdef extern from "Python.h":
     bint is_exception "PyExceptionInstance_Check"(PyObject*) noexcept
     bint error_matches "PyErr_ExceptionMatches"(PyObject*) noexcept
     PyObject* call_none "PyObject_CallNoArgs"(PyObject*) noexcept
+    PyObject* call_one "PyObject_CallOneArg"(PyObject*, PyObject*) noexcept
+    bint is_coroutine "PyCoro_CheckExact"(PyObject*) noexcept
+    int send "PyIter_Send"(PyObject*, PyObject*, PyObject**) noexcept
     void PyErr_SetObject(PyObject*, PyObject*) noexcept
     void PyErr_Clear() noexcept
     void PyErr_NoMemory() noexcept
@@ -90,6 +104,12 @@ cdef struct Entry:
     PyObject* of                        # METHOD: its object. CALLBACK: its arguments, a tuple, or NULL
     PyObject* names                     # CALLBACK: of the last arguments, a tuple, or NULL
     int kind
+
+# What send gives, PySendResult.
+cdef enum:
+    RETURNED = 0
+    FAILED = -1
+    YIELDED = 1
 
 cdef enum: INLINE = 4                   # entries that need no memory of their own
 
@@ -214,7 +234,7 @@ cdef PyObject* refuse(PyObject* kind, text) noexcept:
 
 cdef bint says_type_error = sys.version_info >= (3, 11)
 
-cdef PyObject* not_a_manager(PyObject* cm) noexcept:
+cdef PyObject* not_a_manager(PyObject* cm, adjective) noexcept:
     """As the interpreter's own contextlib says it."""
     cdef PyObject* missing
     cdef PyObject* error
@@ -222,7 +242,8 @@ cdef PyObject* not_a_manager(PyObject* cm) noexcept:
         return NULL
     missing = take_raised()
     kind = type(<object>cm)
-    refuse(TypeError_, f"'{kind.__module__}.{kind.__qualname__}' object does not support the context manager protocol")
+    refuse(TypeError_, f"'{kind.__module__}.{kind.__qualname__}' object does not support the {adjective}context manager "
+                       "protocol")
     error = take_raised()
     set_context(error, missing)
     set_cause(error, NULL)              # "from None"
@@ -246,7 +267,7 @@ cdef PyObject* enter_context(PyObject* self, PyObject* cm) noexcept:
     if begin == NULL or end == NULL:
         XDECREF(begin)
         XDECREF(end)
-        return not_a_manager(cm)
+        return not_a_manager(cm, "")
     result = vectorcall(begin, &cm, 1, NULL)
     DECREF(begin)
     if result == NULL:
@@ -472,88 +493,313 @@ cdef PyObject* close(PyObject* self, PyObject* nothing) noexcept:
     return NONE
 
 
-# ---- for AsyncExitStack: the same, one step at a time -------------------------------------------------------------
+# ---- for AsyncExitStack: what is awaited -----------------------------------------------------------------------------
 
 @cython.final
-cdef class Steps:
-    """One exit of an AsyncExitStack, under way."""
-    cdef Exiting e
-    cdef Entry entry                    # the one that is being awaited, if `open`
-    cdef bint open
-    cdef Entries stack
-    cdef object given                   # owns the details that the exit began with
+cdef class Awaited:
+    """What AsyncExitStack's methods give: resumed by whoever awaits it, it drives one awaitable after the other.
 
-    def __init__(self, Entries stack not None, *details):
-        cdef PyObject* given[3]
-        if len(details) != 3:
-            raise TypeError(f"__aexit__() takes 3 arguments ({len(details)} given)")
-        self.stack = stack
-        self.given = details
-        given[0] = <PyObject*>details[0]
-        given[1] = <PyObject*>details[1]
-        given[2] = <PyObject*>details[2]
-        self.drop_held()
-        begin_exit(&self.e, given)
+    An exit calls its stack's entries, last in, first out, and drives what they give. An entering drives what a manager's
+    __aenter__ gives, and then has the stack leave it.
+    """
+    cdef Entries stack
+    cdef PyObject* driven               # owned: the iterator of what is being awaited, or NULL
+    cdef PyObject* manager              # owned: of an entering
+    cdef PyObject* leave                # owned: its type's __aexit__, once it has been looked up
+    cdef Exiting e                      # of an exit
+    cdef Entry entry                    # of an exit: the one that is being awaited, if `open`
+    cdef bint open
+    cdef bint began
+    cdef object given                   # owns the details that an exit began with
+
+    def __init__(self):
+        raise TypeError("made by AsyncExitStack only")
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):                 # for its slot: the function there is replaced below
+        raise StopIteration
+
+    def __await__(self):
+        return self
 
     def __dealloc__(self):
-        self.drop_held()
+        drop_awaited(self)
 
-    cdef void drop_held(self) noexcept:
-        XDECREF(self.e.frame)
-        XDECREF(self.e.raised)
-        XDECREF(self.e.traceback)
-        memset(&self.e, 0, sizeof(Exiting))
-        self.settle()
 
-    cdef void settle(self) noexcept:
-        if self.open:
-            self.open = False
-            drop(&self.entry)
+cdef void drop_awaited(Awaited a) noexcept:
+    cdef PyObject* held
+    XDECREF(a.e.frame)
+    XDECREF(a.e.raised)
+    XDECREF(a.e.traceback)
+    memset(&a.e, 0, sizeof(Exiting))
+    if a.open:
+        a.open = False
+        drop(&a.entry)
+    held = a.driven
+    a.driven = NULL
+    XDECREF(held)
+    held = a.manager
+    a.manager = NULL
+    XDECREF(held)
+    held = a.leave
+    a.leave = NULL
+    XDECREF(held)
 
-    def next(self, result):
-        """After what was awaited has given this: calls entries until one gives something to be awaited, and returns that.
 
-        None when there are no more. What is called raises nothing here.
-        """
-        cdef PyObject* given
-        if self.open:
-            INCREF(<PyObject*>result)
-            take_answer(&self.e, &self.entry, <PyObject*>result)
-            self.settle()
-        while self.stack.count:
-            self.stack.count -= 1
-            self.entry = self.stack.entries[self.stack.count]
-            self.open = True
-            given = call_entry(&self.e, &self.entry)
-            if given != NULL and self.entry.kind & ASYNCHRONOUS:
-                awaitable = <object>given
-                DECREF(given)
-                return awaitable
-            take_answer(&self.e, &self.entry, given)
-            self.settle()
-        return None
+cdef PyObject* iterator_of(PyObject* awaitable) noexcept:
+    """Takes over what is to be awaited. NULL, and an exception, when it cannot be."""
+    cdef PyTypeObject* kind = type_of(awaitable)
+    cdef PyObject* iterator = NULL
+    if is_coroutine(awaitable) or is_iterable_coroutine(<object>awaitable):
+        return awaitable
+    if kind.tp_as_async != NULL and kind.tp_as_async.am_await != NULL:
+        iterator = kind.tp_as_async.am_await(awaitable)
+    else:
+        refuse(TypeError_, f"object {type(<object>awaitable).__name__} can't be used in 'await' expression")
+    DECREF(awaitable)
+    return iterator
 
-    def raised(self, error):
-        """What was awaited has ended with this exception."""
-        INCREF(<PyObject*>error)
-        fix_context(<PyObject*>error, self.e.details[1], self.e.frame)
-        replace(&self.e, <PyObject*>error)
-        self.settle()
 
-    @property
-    def error(self):
-        """The exception that the exit ends with, or None."""
-        return <object>self.e.raised if self.e.raised != NULL else None
+cdef bint is_iterable_coroutine(thing) noexcept:
+    return type(thing) is GeneratorType and bool(thing.gi_code.co_flags & CO_ITERABLE_COROUTINE)
 
-    @property
-    def suppresses(self):
-        return self.e.received and self.e.suppressed
+
+cdef PyObject* new_exit(PyObject* self, PyObject* const* details, Py_ssize_t count) noexcept:
+    """__aexit__"""
+    cdef Awaited a
+    if count != 3:
+        return refuse(TypeError_, f"__aexit__() takes 3 arguments ({count} given)")
+    try:
+        a = Awaited.__new__(Awaited)
+        if details[1] != NONE:
+            a.given = (<object>details[0], <object>details[1], <object>details[2])
+    except MemoryError:
+        PyErr_NoMemory()
+        return NULL
+    a.stack = <Entries>self
+    memcpy(a.e.details, details, sizeof(a.e.details))
+    INCREF(<PyObject*>a)
+    return <PyObject*>a
+
+
+cdef PyObject* new_entering(PyObject* self, PyObject* manager) noexcept:
+    """enter_async_context, and __aenter__, which enters nothing."""
+    cdef Awaited a
+    try:
+        a = Awaited.__new__(Awaited)
+    except MemoryError:
+        PyErr_NoMemory()
+        return NULL
+    a.stack = <Entries>self
+    INCREF(manager)
+    a.manager = manager
+    INCREF(<PyObject*>a)
+    return <PyObject*>a
+
+
+cdef PyObject* new_itself(PyObject* self, PyObject* nothing) noexcept:
+    return new_entering(self, self)
+
+
+# What drives: each gives PySendResult.
+
+cdef int send_awaited(PyObject* self, PyObject* value, PyObject** result) noexcept:
+    cdef Awaited a = <Awaited>self
+    if not a.began:
+        a.began = True
+        if a.manager == NULL:
+            a.e.received = a.e.details[1] != NONE
+            a.e.frame = handled()
+        elif a.manager == <PyObject*>a.stack:
+            INCREF(a.manager)
+            result[0] = a.manager
+            return RETURNED
+        elif not begin_entering(a):
+            result[0] = NULL
+            return FAILED
+    return go_on(a, value, result)
+
+
+cdef int go_on(Awaited a, PyObject* value, PyObject** result) noexcept:
+    cdef int status
+    while True:
+        if a.driven == NULL:
+            if a.manager != NULL:
+                return already_awaited(result)
+            if not next_entry(a):
+                result[0] = end_exit(&a.e)
+                return FAILED if result[0] == NULL else RETURNED
+            value = NONE
+        status = send(a.driven, value, result)
+        if status == YIELDED:
+            return YIELDED
+        drop_driven(a)
+        if a.manager != NULL:
+            return entered(a, status, result)
+        take_answer(&a.e, &a.entry, result[0] if status == RETURNED else NULL)
+        a.open = False
+        drop(&a.entry)
+
+
+cdef int already_awaited(PyObject** result) noexcept:
+    refuse(RuntimeError_, "cannot reuse already awaited coroutine")
+    result[0] = NULL
+    return FAILED
+
+
+cdef void drop_driven(Awaited a) noexcept:
+    cdef PyObject* driven = a.driven
+    a.driven = NULL
+    DECREF(driven)
+
+
+cdef bint next_entry(Awaited a) noexcept:
+    """Calls entries until one gives something to be awaited. False: there are no more."""
+    cdef PyObject* given
+    while a.stack.count:
+        a.stack.count -= 1
+        a.entry = a.stack.entries[a.stack.count]
+        a.open = True
+        given = call_entry(&a.e, &a.entry)
+        if given != NULL and a.entry.kind & ASYNCHRONOUS:
+            a.driven = iterator_of(given)
+            if a.driven != NULL:
+                return True
+            given = NULL
+        take_answer(&a.e, &a.entry, given)
+        a.open = False
+        drop(&a.entry)
+    return False
+
+
+cdef bint begin_entering(Awaited a) noexcept:
+    cdef PyObject* kind = <PyObject*>type_of(a.manager)
+    cdef PyObject* begin = attribute(kind, <PyObject*>"__aenter__")
+    cdef PyObject* given
+    a.leave = attribute(kind, <PyObject*>"__aexit__") if begin != NULL else NULL
+    if a.leave == NULL:
+        XDECREF(begin)
+        not_a_manager(a.manager, "asynchronous ")
+        return False
+    given = vectorcall(begin, &a.manager, 1, NULL)
+    DECREF(begin)
+    a.driven = iterator_of(given) if given != NULL else NULL
+    return a.driven != NULL
+
+
+cdef int entered(Awaited a, int status, PyObject** result) noexcept:
+    cdef PyObject* leave = a.leave
+    if status == RETURNED:
+        INCREF(a.manager)
+        a.leave = NULL
+        if not add(a.stack, METHOD | ASYNCHRONOUS, leave, a.manager, NULL):
+            DECREF(result[0])
+            result[0] = NULL
+            return FAILED
+    return status
+
+
+cdef PyObject* next_awaited(PyObject* self) noexcept:
+    return sent(self, NONE)
+
+
+cdef PyObject* next_method(PyObject* self, PyObject* nothing) noexcept:
+    return sent(self, NONE)
+
+
+cdef PyObject* sent(PyObject* self, PyObject* value) noexcept:
+    cdef PyObject* result
+    cdef int status = send_awaited(self, value, &result)
+    return as_iterators_say(status, result)
+
+
+cdef PyObject* as_iterators_say(int status, PyObject* result) noexcept:
+    """What is returned is the value of a StopIteration."""
+    cdef PyObject* ending
+    if status == RETURNED:
+        ending = call_one(StopIteration_, result)
+        DECREF(result)
+        if ending != NULL:
+            PyErr_SetObject(StopIteration_, ending)
+            DECREF(ending)
+        return NULL
+    return result if status == YIELDED else NULL
+
+
+cdef PyObject* throw_into(PyObject* self, PyObject* const* arguments, Py_ssize_t count) noexcept:
+    cdef Awaited a = <Awaited>self
+    cdef PyObject* answer
+    cdef PyObject* result = NULL
+    cdef PyObject* method
+    cdef int status
+    if a.driven == NULL:
+        return throw_here(arguments, count)
+    method = attribute(a.driven, <PyObject*>"throw")
+    if method == NULL:
+        PyErr_Clear()
+        answer = throw_here(arguments, count)
+    else:
+        answer = vectorcall(method, arguments, <size_t>count, NULL)
+        DECREF(method)
+    if answer != NULL:
+        return answer
+    drop_driven(a)
+    answer = returned_value()           # NULL: it has raised
+    if a.manager != NULL:
+        status = entered(a, RETURNED if answer != NULL else FAILED, &answer)
+        return as_iterators_say(status, answer)
+    take_answer(&a.e, &a.entry, answer)
+    a.open = False
+    drop(&a.entry)
+    status = go_on(a, NONE, &result)
+    return as_iterators_say(status, result)
+
+
+cdef PyObject* returned_value() noexcept:
+    """Of the StopIteration that has been raised; NULL, and the exception as it was, when it is another one."""
+    cdef PyObject* value
+    if not error_matches(StopIteration_):
+        return NULL
+    error = take_raised()
+    value = attribute(error, <PyObject*>"value")
+    DECREF(error)
+    return value
+
+
+cdef PyObject* close_awaited(PyObject* self, PyObject* nothing) noexcept:
+    cdef PyObject* answer
+    if (<Awaited>self).driven == NULL:
+        INCREF(NONE)
+        return NONE
+    answer = throw_into(self, &GeneratorExit_, 1)
+    if answer != NULL:
+        DECREF(answer)
+        return refuse(RuntimeError_, "coroutine ignored GeneratorExit")
+    if error_matches(GeneratorExit_) or error_matches(StopIteration_):
+        PyErr_Clear()
+        INCREF(NONE)
+        return NONE
+    return NULL
+
+
+cdef PyObject* throw_here(PyObject* const* arguments, Py_ssize_t count) noexcept:
+    cdef PyObject* error = arguments[0]
+    if is_exception(error):
+        INCREF(error)
+    else:
+        error = call_none(error) if count < 2 or arguments[1] == NONE else call_one(error, arguments[1])
+        if error == NULL:
+            return NULL
+    put_raised(error)
+    return NULL
 
 
 # ---- what the collector must see ----------------------------------------------------------------------------------
 
-cdef traverseproc traverse_entries_objects, traverse_steps_objects
-cdef inquiry clear_entries_objects, clear_steps_objects
+cdef traverseproc traverse_entries_objects, traverse_awaited_objects
+cdef inquiry clear_entries_objects, clear_awaited_objects
 
 cdef int visit_entry(Entry* entry, visitproc visit, void* arg) noexcept:
     cdef int found = visit(entry.function, arg)
@@ -584,21 +830,21 @@ cdef int clear_entries(PyObject* self) noexcept:
     return clear_entries_objects(self)
 
 
-cdef int traverse_steps(PyObject* self, visitproc visit, void* arg) noexcept:
-    cdef Steps steps = <Steps>self
-    cdef int found = visit_entry(&steps.entry, visit, arg) if steps.open else 0
-    if not found and steps.e.raised != NULL:
-        found = visit(steps.e.raised, arg)
-    if not found and steps.e.traceback != NULL:
-        found = visit(steps.e.traceback, arg)
-    if not found and steps.e.frame != NULL:
-        found = visit(steps.e.frame, arg)
-    return found if found else traverse_steps_objects(self, visit, arg)
+cdef int traverse_awaited(PyObject* self, visitproc visit, void* arg) noexcept:
+    cdef Awaited a = <Awaited>self
+    cdef int found = visit_entry(&a.entry, visit, arg) if a.open else 0
+    cdef PyObject* held[6]
+    cdef int i
+    held[:] = [a.driven, a.manager, a.leave, a.e.raised, a.e.traceback, a.e.frame]
+    for i in range(6):
+        if held[i] != NULL and not found:
+            found = visit(held[i], arg)
+    return found if found else traverse_awaited_objects(self, visit, arg)
 
 
-cdef int clear_steps(PyObject* self) noexcept:
-    (<Steps>self).drop_held()
-    return clear_steps_objects(self)
+cdef int clear_awaited(PyObject* self) noexcept:
+    drop_awaited(<Awaited>self)
+    return clear_awaited_objects(self)
 
 
 # ---- the classes -----------------------------------------------------------------------------------------------------
@@ -610,14 +856,11 @@ cdef class ExitStack(Entries):
     """
 
 
-cdef class AsynchronousEntries(Entries):
-    """AsyncExitStack without what awaits: see _asyncexitstack.py."""
+cdef class AsyncExitStack(Entries):
+    """contextlib.AsyncExitStack, several times faster: every method, behaviour and error is the same.
 
-    def _push_async_cm_exit(self, cm, leave):
-        INCREF(<PyObject*>leave)
-        INCREF(<PyObject*>cm)
-        if not add(self, METHOD | ASYNCHRONOUS, <PyObject*>leave, <PyObject*>cm, NULL):
-            raise MemoryError
+    One stack is for one task at a time.
+    """
 
 
 cdef PyMethodDef enter_context_definition = PyMethodDef(
@@ -663,6 +906,24 @@ cdef PyMethodDef push_async_callback_definition = PyMethodDef(
 Awaits callback(*args, **kwds), which cannot suppress exceptions. Returns it.""")
 
 
+cdef PyMethodDef enter_async_context_definition = PyMethodDef(
+    ml_name=b"enter_async_context", ml_meth=<void*>new_entering, ml_flags=METH_O, ml_doc=b"""enter_async_context($self, cm, /)
+--
+
+To be awaited: enters an asynchronous context manager, which the stack leaves, and gives what that gives.""")
+cdef PyMethodDef aenter_definition = PyMethodDef(
+    ml_name=b"__aenter__", ml_meth=<void*>new_itself, ml_flags=METH_NOARGS, ml_doc=NULL)
+cdef PyMethodDef aexit_definition = PyMethodDef(
+    ml_name=b"__aexit__", ml_meth=<void*>new_exit, ml_flags=METH_FASTCALL, ml_doc=NULL)
+cdef PyMethodDef next_definition = PyMethodDef(
+    ml_name=b"__next__", ml_meth=<void*>next_method, ml_flags=METH_NOARGS, ml_doc=NULL)
+cdef PyMethodDef send_definition = PyMethodDef(ml_name=b"send", ml_meth=<void*>sent, ml_flags=METH_O, ml_doc=NULL)
+cdef PyMethodDef throw_definition = PyMethodDef(
+    ml_name=b"throw", ml_meth=<void*>throw_into, ml_flags=METH_FASTCALL, ml_doc=NULL)
+cdef PyMethodDef awaited_close_definition = PyMethodDef(
+    ml_name=b"close", ml_meth=<void*>close_awaited, ml_flags=METH_NOARGS, ml_doc=NULL)
+
+
 cdef PyGetSetDef attributes_definition = PyGetSetDef(name=b"__dict__", get=get_dict, set=set_dict, doc=NULL, closure=NULL)
 
 
@@ -671,7 +932,7 @@ cdef void add_method(PyTypeObject* kind, PyMethodDef* definition) except *:
 
 
 cdef void equip() except *:
-    global traverse_entries_objects, clear_entries_objects, traverse_steps_objects, clear_steps_objects
+    global traverse_entries_objects, clear_entries_objects, traverse_awaited_objects, clear_awaited_objects
     cdef PyTypeObject* kind = <PyTypeObject*>Entries
     cdef Entries one = Entries.__new__(Entries)
     cdef Py_ssize_t attributes = <char*>&one.attributes - <char*><PyObject*>one
@@ -691,18 +952,29 @@ cdef void equip() except *:
     add_method(kind, &exit_definition)
     add_method(kind, &close_definition)
     PyType_Modified(kind)
-    kind = <PyTypeObject*>AsynchronousEntries
+    kind = <PyTypeObject*>AsyncExitStack
     kind.tp_dictoffset = attributes
     (<dict>kind.tp_dict)["__dict__"] = PyDescr_NewGetSet(kind, &attributes_definition)
     kind.tp_traverse = traverse_entries
     kind.tp_clear = clear_entries
     add_method(kind, &push_async_exit_definition)
     add_method(kind, &push_async_callback_definition)
+    add_method(kind, &enter_async_context_definition)
+    add_method(kind, &aenter_definition)
+    add_method(kind, &aexit_definition)
+    (<dict>kind.tp_dict)["aclose"] = aclose
     PyType_Modified(kind)
-    kind = <PyTypeObject*>Steps
-    traverse_steps_objects = kind.tp_traverse
-    clear_steps_objects = kind.tp_clear
-    kind.tp_traverse = traverse_steps
-    kind.tp_clear = clear_steps
+    kind = <PyTypeObject*>Awaited
+    traverse_awaited_objects = kind.tp_traverse
+    clear_awaited_objects = kind.tp_clear
+    kind.tp_traverse = traverse_awaited
+    kind.tp_clear = clear_awaited
+    kind.tp_iternext = next_awaited
+    kind.tp_as_async.am_send = send_awaited
+    add_method(kind, &next_definition)
+    add_method(kind, &send_definition)
+    add_method(kind, &throw_definition)
+    add_method(kind, &awaited_close_definition)
+    PyType_Modified(kind)
 
 equip()

@@ -254,6 +254,93 @@ def test_cancelled_while_it_exits(kind: Any) -> None:
     assert log == ["last"]
 
 
+class Pause:
+    def __await__(self) -> Generator[str, Any, Any]:
+        return (yield "paused")
+
+
+def paused(kind: Any, log: list[Any], *, where: str) -> Any:
+    """A coroutine that waits in the middle of an exit, or of an entering."""
+
+    class Pauses(Manager):
+        async def __aenter__(self) -> Any:
+            try:
+                return await Pause() if where == "enter" else None
+            except BaseException as error:
+                log.append(repr(error))
+                raise
+
+        async def __aexit__(self, *details: Any) -> Any:
+            try:
+                log.append(await Pause() if where == "exit" else None)
+            except BaseException as error:
+                log.append(repr(error))
+                raise
+            return True
+
+    async def work() -> Any:
+        async with kind() as stack:
+            stack.callback(log.append, "last")
+            log.append(await stack.enter_async_context(Pauses(log)))
+            raise KeyError
+
+    return work()
+
+
+@pytest.mark.parametrize("where", ["enter", "exit"])
+@pytest.mark.parametrize("what", ["sent", "thrown", "closed", "forgotten"])
+def test_whatever_comes_while_it_waits(where: str, what: str) -> None:
+    def happens(kind: Any) -> tuple[list[Any], list[str]]:
+        log: list[Any] = []
+        work = paused(kind, log, where=where)
+        assert work.send(None) == "paused"
+        try:
+            if what == "sent":
+                work.send("value")
+            elif what == "thrown":
+                work.throw(ValueError("thrown"))
+            elif what == "closed":
+                work.close()
+            del work
+        except BaseException as error:
+            return log, chain(error)
+        return log, []
+
+    theirs, ours = map(happens, ASYNC_KINDS)
+    assert ours == theirs
+    assert ours[0]
+
+
+def test_what_is_not_awaitable() -> None:
+    def happens(kind: Any) -> tuple[str, ...]:
+        async def work() -> None:
+            async with kind() as stack:
+                stack.push_async_callback(len, ())
+
+        with pytest.raises(TypeError, match="await") as caught:
+            asyncio.run(work())
+        return tuple(chain(caught.value))
+
+    theirs, ours = map(happens, ASYNC_KINDS)
+    assert ours == theirs
+
+
+def test_what_is_awaited_is_awaited_once() -> None:
+    async def work() -> None:
+        stack = deferpool.AsyncExitStack()
+        entering = stack.enter_async_context(Manager([]))
+        assert await entering == "entered"
+        with pytest.raises(RuntimeError, match="already awaited"):
+            await entering
+        await stack.aclose()
+        leaving: Any = stack.__aexit__(None, None, None)
+        with pytest.raises(TypeError, match="AsyncExitStack only"):
+            type(leaving)()
+        leaving.close()
+
+    asyncio.run(work())
+
+
 def test_tracebacks_show_no_line_of_ours() -> None:
     def work() -> None:
         with deferpool.ExitStack() as stack:

@@ -1,1 +1,0 @@
-from contextlib import AsyncExitStack as AsyncExitStack  # to a type checker they are the same
