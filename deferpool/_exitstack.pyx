@@ -83,6 +83,9 @@ cdef extern from "Python.h":
     int send "PyIter_Send"(PyObject*, PyObject*, PyObject**) noexcept
     void PyErr_SetObject(PyObject*, PyObject*) noexcept
     void PyErr_Clear() noexcept
+    void PyErr_SetNone(PyObject*) noexcept
+    void write_unraisable "PyErr_WriteUnraisable"(PyObject*) noexcept
+    bint given_matches "PyErr_GivenExceptionMatches"(PyObject*, PyObject*) noexcept
     void PyErr_NoMemory() noexcept
     void PyType_Modified(PyTypeObject*) noexcept
     object PyDescr_NewMethod(PyTypeObject*, PyMethodDef*)
@@ -524,6 +527,16 @@ cdef class Awaited:
     def __await__(self):
         return self
 
+    def __del__(self):
+        """As for a coroutine that is forgotten in its middle: it is closed, and so is what it still has to exit."""
+        cdef PyObject* closed
+        if self.driven != NULL:
+            closed = close_awaited(<PyObject*>self, NULL)
+            if closed != NULL:
+                DECREF(closed)
+            else:
+                write_unraisable(<PyObject*>self)
+
     def __dealloc__(self):
         drop_awaited(self)
 
@@ -606,7 +619,27 @@ cdef PyObject* new_itself(PyObject* self, PyObject* nothing) noexcept:
 # What drives: each gives PySendResult.
 
 cdef int send_awaited(PyObject* self, PyObject* value, PyObject** result) noexcept:
-    cdef Awaited a = <Awaited>self
+    cdef int status = start_or_go_on(<Awaited>self, value, result)
+    if status == FAILED:
+        not_an_ending()
+    return status
+
+
+cdef void not_an_ending() noexcept:
+    """A StopIteration that comes out of what is awaited would look as if it had returned: coroutines say this."""
+    cdef PyObject* error
+    cdef PyObject* cause
+    if error_matches(StopIteration_):
+        cause = take_raised()
+        refuse(RuntimeError_, "coroutine raised StopIteration")
+        error = take_raised()
+        INCREF(cause)
+        set_context(error, cause)
+        set_cause(error, cause)
+        put_raised(error)
+
+
+cdef int start_or_go_on(Awaited a, PyObject* value, PyObject** result) noexcept:
     if not a.began:
         a.began = True
         if a.manager == NULL:
@@ -731,11 +764,13 @@ cdef PyObject* as_iterators_say(int status, PyObject* result) noexcept:
 cdef PyObject* throw_into(PyObject* self, PyObject* const* arguments, Py_ssize_t count) noexcept:
     cdef Awaited a = <Awaited>self
     cdef PyObject* answer
-    cdef PyObject* result = NULL
     cdef PyObject* method
-    cdef int status
     if a.driven == NULL:
         return throw_here(arguments, count)
+    if given_matches(arguments[0], GeneratorExit_):         # as in generators: what is driven is closed
+        if close_driven(a):
+            throw_here(arguments, count)
+        return ended_with(a, NULL)
     method = attribute(a.driven, <PyObject*>"throw")
     if method == NULL:
         PyErr_Clear()
@@ -743,17 +778,36 @@ cdef PyObject* throw_into(PyObject* self, PyObject* const* arguments, Py_ssize_t
     else:
         answer = vectorcall(method, arguments, <size_t>count, NULL)
         DECREF(method)
-    if answer != NULL:
-        return answer
+    return answer if answer != NULL else ended_with(a, returned_value())
+
+
+cdef bint close_driven(Awaited a) noexcept:
+    """False: and an exception, when that has raised."""
+    cdef PyObject* method = attribute(a.driven, <PyObject*>"close")
+    cdef PyObject* result
+    if method == NULL:
+        PyErr_Clear()
+        return True
+    result = call_none(method)
+    DECREF(method)
+    XDECREF(result)
+    return result != NULL
+
+
+cdef PyObject* ended_with(Awaited a, PyObject* value) noexcept:
+    """Goes on after what was driven has ended, by this or, when it is NULL, by the exception that has been raised."""
+    cdef PyObject* result = value
+    cdef int status
     drop_driven(a)
-    answer = returned_value()           # NULL: it has raised
     if a.manager != NULL:
-        status = entered(a, RETURNED if answer != NULL else FAILED, &answer)
-        return as_iterators_say(status, answer)
-    take_answer(&a.e, &a.entry, answer)
-    a.open = False
-    drop(&a.entry)
-    status = go_on(a, NONE, &result)
+        status = entered(a, RETURNED if value != NULL else FAILED, &result)
+    else:
+        take_answer(&a.e, &a.entry, value)
+        a.open = False
+        drop(&a.entry)
+        status = go_on(a, NONE, &result)
+    if status == FAILED:
+        not_an_ending()
     return as_iterators_say(status, result)
 
 
@@ -773,7 +827,9 @@ cdef PyObject* close_awaited(PyObject* self, PyObject* nothing) noexcept:
     if (<Awaited>self).driven == NULL:
         INCREF(NONE)
         return NONE
-    answer = throw_into(self, &GeneratorExit_, 1)
+    if close_driven(<Awaited>self):
+        PyErr_SetNone(GeneratorExit_)
+    answer = ended_with(<Awaited>self, NULL)
     if answer != NULL:
         DECREF(answer)
         return refuse(RuntimeError_, "coroutine ignored GeneratorExit")

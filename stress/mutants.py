@@ -66,6 +66,7 @@ ENGINE_TESTS = (
     "defer_greenlets",
     "defer_leaks",
     "exitstack",
+    "exitstack_programs",
 )
 
 
