@@ -8,6 +8,7 @@ DEFERPOOL_VARIANT builds the same sources for a purpose; `make help` tells how t
     explore      with schedule points, and models in place of the sections: for the schedule explorer
 """
 import os
+from glob import glob
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
@@ -20,7 +21,7 @@ MACROS = {
 }
 STRESS = ["_ledger", "_load", "_baselines", "_interrupts", "_bench", "_model", "_traps"]
 EXPLORER = ["_fibers", "_worlds"]
-HEADERS = ["deferpool/platform.h", "deferpool/frames.h", "stress/points.h", "stress/model.h", "stress/traps.h"]
+HEADERS = glob("deferpool/**/*.h", recursive=True)
 VARIANTS = {
     "": ["-O3"],
     "tsan": ["-O1", "-g", "-fsanitize=thread"],
@@ -41,7 +42,7 @@ links = [flag for flag in flags if flag.startswith("-fsanitize")]
 def extension(package, name):
     return Extension(f"{package}.{name}", [f"{package}/{name}.pyx"], extra_compile_args=flags, extra_link_args=links,
                      define_macros=MACROS.get(name, []), include_dirs=["stress"] if dev else [],
-                     depends=HEADERS if dev else HEADERS[:2])
+                     depends=HEADERS + (glob("stress/*.h") if dev else []))
 
 
 extensions = [extension("deferpool", name) for name in LIBRARY]

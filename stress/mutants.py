@@ -66,6 +66,10 @@ ENGINE_TESTS = (
     "defer_greenlets",
     "defer_leaks",
     "exitstack",
+    "exitstack_awaiting",
+    "exitstack_face",
+    "exitstack_leaks",
+    "exitstack_private",
     "exitstack_programs",
 )
 

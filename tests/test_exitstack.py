@@ -3,13 +3,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import copy
-import gc
-import pickle
 import sys
-import traceback
-import types
-import weakref
 from collections.abc import Callable, Generator
 from contextlib import suppress
 from typing import Any
@@ -325,105 +319,6 @@ def test_what_is_not_awaitable() -> None:
     assert ours == theirs
 
 
-def test_what_is_awaited_is_awaited_once() -> None:
-    async def work() -> None:
-        stack = deferpool.AsyncExitStack()
-        entering = stack.enter_async_context(Manager([]))
-        assert await entering == "entered"
-        with pytest.raises(RuntimeError, match="already awaited"):
-            await entering
-        await stack.aclose()
-        leaving: Any = stack.__aexit__(None, None, None)
-        with pytest.raises(TypeError, match="AsyncExitStack only"):
-            type(leaving)()
-        leaving.close()
-
-    asyncio.run(work())
-
-
-def test_tracebacks_show_no_line_of_ours() -> None:
-    def work() -> None:
-        with deferpool.ExitStack() as stack:
-            stack.callback(fails, ValueError, "x")
-            raise KeyError
-
-    with pytest.raises(ValueError, match="x") as caught:
-        work()
-    assert [frame.name for frame in traceback.extract_tb(caught.value.__traceback__)] == [
-        sys._getframe().f_code.co_name, "work", "fails"]
-
-
-# ---- as a class ------------------------------------------------------------------------------------------------
-
-@pytest.mark.parametrize(("ours", "theirs", "abstract"), [
-    (deferpool.ExitStack, contextlib.ExitStack, contextlib.AbstractContextManager),
-    (deferpool.AsyncExitStack, contextlib.AsyncExitStack, contextlib.AbstractAsyncContextManager)])
-def test_it_has_all_that_theirs_has(ours: Any, theirs: Any, abstract: type) -> None:
-    public = {name for name in dir(theirs) if not name.startswith("_")}
-    assert public <= set(dir(ours))
-    assert issubclass(ours, abstract)
-    assert isinstance(ours[bool | None], types.GenericAlias)
-    stack: Any = ours()
-    stack.note = 5
-    assert vars(stack) == {"note": 5}
-    assert weakref.ref(stack)() is stack
-    copied: Any = copy.copy(stack)
-    assert copied.note == pickle.loads(pickle.dumps(stack)).note == 5
-    full: Any = ours()
-    full.callback(print)
-    with pytest.raises(TypeError, match="cannot pickle"):
-        pickle.dumps(full)
-    full.pop_all()
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_subclass(kind: Any) -> None:
-    class Stack(kind):  # type: ignore[misc]
-        def __init__(self) -> None:
-            super().__init__()
-            self.log: list[Any] = []
-
-        def __exit__(self, *details: Any) -> bool:
-            self.log.append(details[0])
-            return bool(super().__exit__(*details))
-
-    with Stack() as stack:
-        stack.callback(stack.log.append, "callback")
-        other = stack.pop_all()
-        assert type(other) is Stack
-    assert stack.log == [None]
-    other.close()
-    assert other.log == [None]
-    assert stack.log == [None, "callback"]
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_what_contextlib_keeps_to_itself(kind: Any) -> None:
-    stack = kind()
-    manager = Manager([])
-    stack.enter_context(manager)
-    stack.push(fails)
-    stack.callback(print, 1, sep="")
-    synchronous, callbacks = zip(*stack._exit_callbacks, strict=True)
-    assert synchronous == (True, True, True)
-    assert callbacks[0].__self__ is manager
-    assert callbacks[1] is fails
-    assert callbacks[2].__wrapped__ is print
-    stack.pop_all()
-    assert not stack._exit_callbacks
-
-
-@pytest.mark.parametrize("kind", KINDS + ASYNC_KINDS)
-def test_a_cycle_is_collected(kind: Any) -> None:
-    stack = kind()
-    stack.callback(id, stack)
-    stack.push(Manager([stack]))
-    seen = weakref.ref(stack)
-    del stack
-    gc.collect()
-    assert seen() is None
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_generator_based_managers(kind: Any) -> None:
     @contextlib.contextmanager
@@ -441,38 +336,3 @@ def test_generator_based_managers(kind: Any) -> None:
     with pytest.raises(ValueError, match="wrapped") as caught:
         work()
     assert repr(caught.value.__context__) == "KeyError('x')"
-
-
-def test_nothing_is_kept() -> None:
-    argument, manager = object(), Manager([])
-    manager.log = type("Nowhere", (list,), {"append": lambda self, thing: None})()
-
-    async def cleanup(*arguments: object) -> None: ...
-
-    async def asynchronously() -> None:
-        async with deferpool.AsyncExitStack() as stack:
-            stack.push_async_callback(cleanup, argument)
-            stack.callback(id, argument)
-
-    def cycle() -> None:
-        with suppress(ValueError), deferpool.ExitStack() as stack:
-            stack.callback(id, argument)
-            stack.enter_context(manager)
-            for _ in range(6):
-                stack.callback(dict, argument=argument)
-            stack.pop_all().close()
-            stack.callback(fails, ValueError, argument)
-            raise KeyError
-        with suppress(StopIteration):
-            asynchronously().send(None)
-
-    def counts() -> list[int]:
-        gc.collect()
-        return [len(gc.get_objects()), *map(sys.getrefcount, (argument, manager, fails, cleanup, KeyError, None))]
-
-    for _ in range(1000):
-        cycle()
-    before = counts()
-    for _ in range(100_000):
-        cycle()
-    assert all(abs(new - old) < 50 for new, old in zip(counts(), before, strict=True))

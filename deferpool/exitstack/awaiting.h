@@ -1,0 +1,269 @@
+/* awaiting.h: what AsyncExitStack's methods do while they are awaited. */
+#ifndef DEFERPOOL_EXITSTACK_AWAITING_H
+#define DEFERPOOL_EXITSTACK_AWAITING_H
+
+#include "pushing.h"
+#include "unwinding.h"
+
+/* What the async methods return: an object that does what contextlib's coroutines do. It can be awaited, made a task
+ * of, thrown into and closed; one that is dropped before it was awaited says so, as a coroutine does. */
+
+enum { AENTER, AEXIT, ENTER_ASYNC, ACLOSE, DELEGATE };
+enum { CREATED, STARTED, FINISHED };
+
+static const char *const QUALNAMES[] = {"AsyncExitStack.__aenter__", "AsyncExitStack.__aexit__",
+                                        "AsyncExitStack.enter_async_context", "AsyncExitStack.aclose",
+                                        "AsyncExitStack.enter_async_context"};
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *weakrefs;
+    Stack *stack;
+    PyObject *inner; /* the iterator of what is being awaited */
+    Unwinding unwinding;
+    PyObject *frame_exception;
+    PyObject *cm, *exit; /* being entered */
+    PyObject *stop;      /* the StopIteration that told a result last, to be used again */
+    char what, state, running;
+    char ignored; /* the result of what is being awaited means nothing */
+} Coroutine;
+
+static PyObject *coroutine_new(int what, PyObject *stack)
+{
+    Coroutine *coroutine = take_kept(&used_coroutines);
+    if (DP_USUALLY(coroutine != NULL))
+        PyObject_Init((PyObject *)coroutine, &Coroutine_Type);
+    else {
+        coroutine = PyObject_GC_New(Coroutine, &Coroutine_Type);
+        if (coroutine == NULL)
+            return NULL;
+        memset((char *)coroutine + sizeof(PyObject), 0, sizeof *coroutine - sizeof(PyObject));
+    }
+    Py_INCREF(stack);
+    coroutine->stack = (Stack *)stack;
+    coroutine->what = (char)what;
+    coroutine->state = CREATED;
+    return (PyObject *)coroutine;
+}
+
+/* It needs nothing any more. */
+static void finish(Coroutine *coroutine)
+{
+    coroutine->state = FINISHED;
+    Py_CLEAR(coroutine->stack);
+    Py_CLEAR(coroutine->inner);
+    drop_details(&coroutine->unwinding);
+    Py_CLEAR(coroutine->frame_exception);
+    Py_CLEAR(coroutine->cm);
+    Py_CLEAR(coroutine->exit);
+}
+
+static PyObject *being_awaited(void)
+{
+    PyErr_SetString(PyExc_RuntimeError, "coroutine is being awaited already");
+    return NULL;
+}
+
+/* The iterator that `await` would use. Steals the awaitable. */
+static PyObject *iterator_of(PyObject *awaitable)
+{
+    PyTypeObject *type = Py_TYPE(awaitable);
+    PyObject *iterator = NULL;
+    if (DP_USUALLY(PyCoro_CheckExact(awaitable))) {
+        if (Py_REFCNT(awaitable) > 1) { /* somebody else may be awaiting it */
+            PyObject *inner = PyObject_GetAttr(awaitable, name_cr_await);
+            int awaited = inner != Py_None;
+            Py_XDECREF(inner);
+            if (awaited) {
+                Py_DECREF(awaitable);
+                return inner == NULL ? NULL : being_awaited();
+            }
+        }
+        return awaitable;
+    }
+    if (PyGen_CheckExact(awaitable)) {
+#if PY_VERSION_HEX >= 0x030C0000
+        PyCodeObject *code = PyGen_GetCode((PyGenObject *)awaitable);
+        int flags = code->co_flags;
+        Py_DECREF(code);
+#else
+        int flags = ((PyCodeObject *)((PyGenObject *)awaitable)->gi_code)->co_flags;
+#endif
+        if (flags & CO_ITERABLE_COROUTINE)
+            return awaitable;
+    }
+    if (type->tp_as_async == NULL || type->tp_as_async->am_await == NULL)
+#if PY_VERSION_HEX >= 0x030E0000
+        PyErr_Format(PyExc_TypeError, "'%.100s' object can't be awaited", type->tp_name);
+#else
+        PyErr_Format(PyExc_TypeError, "object %.100s can't be used in 'await' expression", type->tp_name);
+#endif
+    else {
+        iterator = type->tp_as_async->am_await(awaitable);
+        if (iterator != NULL && !PyIter_Check(iterator)) {
+            if (PyCoro_CheckExact(iterator) || PyGen_CheckExact(iterator))
+                PyErr_SetString(PyExc_TypeError, "__await__() returned a coroutine");
+            else
+                PyErr_Format(PyExc_TypeError, "__await__() returned non-iterator of type '%.100s'",
+                             Py_TYPE(iterator)->tp_name);
+            Py_CLEAR(iterator);
+        }
+    }
+    Py_DECREF(awaitable);
+    return iterator;
+}
+
+/* Awaits an object, which is stolen, up to its first yield. NULL for it: an error that has been raised already. */
+static inline PySendResult begin(Coroutine *coroutine, PyObject *awaitable, PyObject **outcome)
+{
+    PyObject *iterator;
+    PySendResult how;
+    *outcome = NULL;
+    if (awaitable == NULL || (iterator = iterator_of(awaitable)) == NULL)
+        return PYGEN_ERROR;
+    how = PyIter_Send(iterator, Py_None, outcome);
+    if (how == PYGEN_NEXT)
+        coroutine->inner = iterator;
+    else
+        Py_DECREF(iterator);
+    return how;
+}
+
+/* PEP 479: StopIteration must not leave a coroutine. */
+static PySendResult failed(Coroutine *coroutine)
+{
+    finish(coroutine);
+    if (PyErr_ExceptionMatches(PyExc_StopIteration)) {
+        PyObject *stop = dp_take_raised(), *error;
+        PyErr_SetString(PyExc_RuntimeError, "coroutine raised StopIteration");
+        error = dp_take_raised();
+        Py_INCREF(stop);
+        PyException_SetCause(error, stop);
+        PyException_SetContext(error, stop);
+        dp_raise(error);
+    }
+    return PYGEN_ERROR;
+}
+
+/* Goes on with unwinding; how and outcome are of the callback that was awaited last, or START. */
+#define START ((PySendResult)99)
+
+static PySendResult go_on_unwinding(Coroutine *coroutine, PySendResult how, PyObject *outcome, PyObject **result)
+{
+    Unwinding *unwinding = &coroutine->unwinding;
+    Entry entry;
+    int found;
+    for (;;) {
+        if (how == PYGEN_RETURN) {
+            if (coroutine->ignored)
+                Py_DECREF(outcome);
+            else if (note_result(unwinding, outcome) < 0)
+                how = PYGEN_ERROR;
+        }
+        if (how == PYGEN_ERROR)
+            note_raised(unwinding, coroutine->frame_exception);
+        found = pop_entry(coroutine->stack, &entry);
+        if (found <= 0)
+            break;
+        coroutine->ignored = (entry.kind & KIND) <= CALLBACKS;
+        if (coroutine->ignored)
+            outcome = call_callback(&entry);
+        else {
+            refresh(unwinding);
+            outcome = call_exit(&entry, unwinding->details);
+        }
+        if (entry.kind & AWAITED)
+            how = begin(coroutine, outcome, &outcome);
+        else
+            how = outcome == NULL ? PYGEN_ERROR : PYGEN_RETURN;
+        drop(&entry);
+        if (how == PYGEN_NEXT) {
+            *result = outcome;
+            return PYGEN_NEXT;
+        }
+    }
+    if (found < 0)
+        return failed(coroutine);
+    if (unwinding->pending) {
+        Py_INCREF(unwinding->details[1]);
+        dp_raise(unwinding->details[1]);
+        return failed(coroutine);
+    }
+    *result = unwinding->received && unwinding->suppressed ? Py_True : Py_False;
+    Py_INCREF(*result);
+    finish(coroutine);
+    return PYGEN_RETURN;
+}
+
+static PySendResult start_entering(Coroutine *coroutine, PyObject **outcome)
+{
+    PyObject *cm = coroutine->cm, *enter, *entered, *args[2];
+    int found = find(Py_TYPE(cm), name_aenter, &enter);
+    args[0] = (PyObject *)coroutine->stack;
+    args[1] = cm;
+    if (found > 0) {
+        found = find(Py_TYPE(cm), name_aexit, &coroutine->exit);
+        if (found <= 0)
+            Py_DECREF(enter);
+    }
+    if (found < 0)
+        return PYGEN_ERROR;
+    if (found == 0) { /* no context manager: the error is contextlib's */
+        coroutine->what = DELEGATE;
+        return begin(coroutine, PyObject_Vectorcall(theirs.enter_async_context, args, 2, NULL), outcome);
+    }
+    entered = dp_call(enter, args + 1, 1 | OFFSET, NULL);
+    Py_DECREF(enter);
+    return begin(coroutine, entered, outcome);
+}
+
+static PySendResult start_closing(Coroutine *coroutine, PyObject **outcome)
+{
+    PyObject *args[5];
+    args[1] = (PyObject *)coroutine->stack;
+    args[2] = args[3] = args[4] = Py_None;
+    return begin(coroutine, PyObject_VectorcallMethod(name_aexit, args + 1, 4 | OFFSET, NULL), outcome);
+}
+
+/* Runs up to the next yield or the end; how and outcome as above. */
+static PySendResult go_on(Coroutine *coroutine, PySendResult how, PyObject *outcome, PyObject **result)
+{
+    if (coroutine->what == AEXIT) {
+        if (how == START)
+            coroutine->frame_exception = dp_handled();
+        return go_on_unwinding(coroutine, how, outcome, result);
+    }
+    if (how == START) {
+        if (coroutine->what == AENTER) {
+            *result = (PyObject *)coroutine->stack;
+            coroutine->stack = NULL;
+            finish(coroutine);
+            return PYGEN_RETURN;
+        }
+        how = coroutine->what == ENTER_ASYNC ? start_entering(coroutine, &outcome) : start_closing(coroutine, &outcome);
+    }
+    *result = outcome;
+    if (how == PYGEN_NEXT)
+        return PYGEN_NEXT;
+    if (how == PYGEN_ERROR)
+        return failed(coroutine);
+    if (coroutine->what == ENTER_ASYNC) {
+        PyObject *stack = (PyObject *)coroutine->stack, *cm = coroutine->cm, *exit = coroutine->exit;
+        int pushed = push_entry(coroutine->stack, METHOD | AWAITED, 0, exit, cm, NULL);
+        if (pushed > 0)
+            pushed = push_their_way(stack, "_push_async_cm_exit", cm, exit);
+        if (pushed < 0) {
+            Py_CLEAR(*result);
+            return failed(coroutine);
+        }
+    }
+    else if (coroutine->what == ACLOSE) {
+        Py_DECREF(*result);
+        *result = Py_None;
+        Py_INCREF(Py_None);
+    }
+    finish(coroutine);
+    return PYGEN_RETURN;
+}
+
+#endif

@@ -1,0 +1,136 @@
+/* python.h: CPython's own services in the form that compiled functions need, version by version. */
+#ifndef DEFERPOOL_PYTHON_H
+#define DEFERPOOL_PYTHON_H
+
+#include <Python.h>
+#include <stddef.h>
+#include <string.h>
+
+#if defined(__GNUC__) || defined(__clang__)
+#define DP_USUALLY(x) __builtin_expect(!!(x), 1)
+#define DP_RARELY __attribute__((noinline, cold))
+#else
+#define DP_USUALLY(x) (x)
+#define DP_RARELY
+#endif
+
+/* ---- calls -------------------------------------------------------------------------------------------------------- */
+
+static inline int dp_is_callable(PyObject *thing) { return Py_TYPE(thing)->tp_call != NULL; }
+
+/* As PyObject_Vectorcall, in fewer steps. */
+static inline PyObject *dp_call(PyObject *called, PyObject *const *arguments, size_t count, PyObject *names)
+{
+    PyTypeObject *type = Py_TYPE(called);
+    vectorcallfunc call;
+    if (PyType_HasFeature(type, Py_TPFLAGS_HAVE_VECTORCALL)) {
+        memcpy(&call, (char *)called + type->tp_vectorcall_offset, sizeof call);
+        if (call) return call(called, arguments, count, names);
+    }
+    return PyObject_Vectorcall(called, arguments, count, names);
+}
+static inline PyObject *dp_call_function(PyObject *function, PyObject *const *arguments, size_t count, PyObject *names)
+{
+    return ((PyFunctionObject *)function)->vectorcall(function, arguments, count, names);
+}
+
+/* An attribute of a type that no __getattr__ has a say in: a new reference, or NULL without an error. */
+static inline PyObject *dp_in_type(PyTypeObject *type, PyObject *name)
+{
+#ifdef Py_GIL_DISABLED
+    return _PyType_LookupRef(type, name);
+#else
+    PyObject *found = _PyType_Lookup(type, name);
+    Py_XINCREF(found);
+    return found;
+#endif
+}
+
+/* ---- the exception in flight, and the one that is being handled ------------------------------------------------ */
+
+/* The error indicator, as one exception that is the caller's now. */
+static PyObject *dp_take_raised(void)
+{
+#if PY_VERSION_HEX >= 0x030C0000
+    PyObject *raised = PyErr_GetRaisedException();
+#else
+    PyObject *type, *raised, *traceback;
+    PyErr_Fetch(&type, &raised, &traceback);
+    if (type) PyErr_NormalizeException(&type, &raised, &traceback);
+    if (traceback) PyException_SetTraceback(raised, traceback);
+    Py_XDECREF(type);
+    Py_XDECREF(traceback);
+#endif
+    if (raised) return raised;
+    PyErr_SetString(PyExc_SystemError, "error return without exception set"); /* a broken extension gave NULL only */
+    return dp_take_raised();
+}
+
+/* Raises it as it is: neither its context nor its traceback changes. Takes it over. */
+static inline void dp_raise(PyObject *exception)
+{
+#if PY_VERSION_HEX >= 0x030C0000
+    PyErr_SetRaisedException(exception);
+#else
+    PyObject *type = (PyObject *)Py_TYPE(exception);
+    Py_INCREF(type);
+    PyErr_Restore(type, exception, PyException_GetTraceback(exception));
+#endif
+}
+
+/* What sys.exc_info() shows in the function or generator that runs now: put in, and what was there is the caller's.
+ * Either may be NULL. What is raised meanwhile gets it as its __context__, as in an except or finally clause. */
+static inline PyObject *dp_swap_handled(PyObject *exception)
+{
+    _PyErr_StackItem *item = PyThreadState_GET()->exc_info;
+    PyObject *before = item->exc_value;
+    item->exc_value = exception;
+#if PY_VERSION_HEX < 0x030B0000
+    PyObject *type = item->exc_type, *traceback = item->exc_traceback;
+    item->exc_type = exception ? (PyObject *)Py_TYPE(exception) : NULL;
+    Py_XINCREF(item->exc_type);
+    item->exc_traceback = exception ? PyException_GetTraceback(exception) : NULL;
+    Py_XDECREF(type);
+    Py_XDECREF(traceback);
+#endif
+    if (before == Py_None) {
+        Py_DECREF(before);
+        before = NULL;
+    }
+    return before;
+}
+
+/* What sys.exc_info() shows, wherever it is being handled: a new reference, or NULL. */
+static inline PyObject *dp_handled(void)
+{
+    _PyErr_StackItem *item = PyThreadState_GET()->exc_info;
+    while ((item->exc_value == NULL || item->exc_value == Py_None) && item->previous_item) item = item->previous_item;
+    if (item->exc_value == NULL || item->exc_value == Py_None) return NULL;
+    Py_INCREF(item->exc_value);
+    return item->exc_value;
+}
+
+/* ---- reference counts --------------------------------------------------------------------------------------------- */
+
+/* Where threads run at once, counting the references of what all of them call is what they wait for. Free-threaded 3.13
+ * does this with module-level functions; later versions have a way of their own. */
+static inline void dp_make_immortal(PyObject *thing)
+{
+#if defined(Py_GIL_DISABLED) && PY_VERSION_HEX >= 0x030E0000
+    PyUnstable_Object_EnableDeferredRefcount(thing);
+#elif defined(Py_GIL_DISABLED)
+    thing->ob_tid = _Py_UNOWNED_TID;
+    thing->ob_ref_local = _Py_IMMORTAL_REFCNT_LOCAL;
+    thing->ob_ref_shared = 0;
+#else
+    (void)thing;
+#endif
+}
+
+/* ---- deallocation ------------------------------------------------------------------------------------------------- */
+
+#ifndef Py_TRASHCAN_BEGIN /* versions whose own deallocation limits how deep it goes */
+#define Py_TRASHCAN_BEGIN(object, dealloc) {
+#define Py_TRASHCAN_END }
+#endif
+#endif

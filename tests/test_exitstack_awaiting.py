@@ -1,0 +1,210 @@
+"""What AsyncExitStack's methods return: awaited, cancelled, closed, forgotten."""
+import asyncio
+import contextlib
+import gc
+import sys
+from collections.abc import AsyncGenerator, Awaitable
+from typing import Any
+
+import pytest
+from exitstack_helpers import (
+    BOTH,
+    AsyncStack,
+    Manager,
+    error_of,
+    run,
+)
+from exitstack_programs import Once
+
+FREE_THREADED = not getattr(sys, "_is_gil_enabled", lambda: True)()
+
+
+def test_cancelled_in_the_middle() -> None:
+    """A task cancelled while an exit waits: the other exits see the CancelledError, and the task is cancelled."""
+    async def use(module: Any) -> tuple[list[object], bool]:
+        log: list[object] = []
+        waiting = asyncio.Event()
+
+        async def waits() -> None:
+            waiting.set()
+            try:
+                await asyncio.sleep(60)
+            finally:
+                log.append(type(sys.exc_info()[1]))
+                await asyncio.sleep(0)
+                log.append("slept")
+
+        async def sees(*details: object) -> None:
+            await asyncio.sleep(0)
+            log.append(details[0])
+
+        async def work() -> None:
+            async with module.AsyncExitStack() as stack:
+                stack.push_async_exit(sees)
+                stack.callback(log.append, "sync")
+                stack.push_async_callback(waits)
+
+        task = asyncio.create_task(work())
+        await waiting.wait()
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        return log, task.cancelled()
+
+    theirs, ours = (asyncio.run(use(module)) for module in BOTH)
+    assert ours == theirs == ([asyncio.CancelledError, "slept", "sync", asyncio.CancelledError], True)
+
+
+def test_tasks() -> None:
+    """What the async methods return is good for asyncio.run, tasks and gather."""
+    log: list[object] = []
+
+    async def work() -> None:
+        stack, other = AsyncStack(), AsyncStack()
+        stack.push_async_callback(asyncio.sleep, 0)
+        stack.callback(log.append, 1)
+        await asyncio.create_task(stack.aclose())
+        assert isinstance(await asyncio.create_task(other.enter_async_context(Manager())), Manager)
+        other.callback(log.append, 2)
+        await asyncio.gather(other.aclose(), asyncio.wait_for(stack.aclose(), 1))
+        task = asyncio.ensure_future(stack.__aexit__(None, None, None))
+        assert "__aexit__" in repr(task)
+        assert task.get_stack() == []
+        assert await task is False
+
+    asyncio.run(work())
+    asyncio.run(AsyncStack().aclose())
+    assert log == [1, 2]
+
+
+def test_generators_of_asyncio() -> None:
+    log: list[object] = []
+
+    @contextlib.asynccontextmanager
+    async def resource(name: str) -> AsyncGenerator[str, None]:
+        try:
+            yield name
+        except ValueError as error:
+            log.append(error)
+            raise KeyError(name) from error
+        finally:
+            await asyncio.sleep(0)
+            log.append(name)
+
+    async def work() -> None:
+        async with AsyncStack() as stack:
+            assert await stack.enter_async_context(resource("outer")) == "outer"
+            await stack.enter_async_context(resource("inner"))
+            raise ValueError
+
+    error = error_of(lambda: asyncio.run(work()))
+    assert isinstance(error, KeyError)
+    assert [log[0], *log[1:]] == [error.__cause__, "inner", "outer"]
+
+
+def test_results() -> None:
+    """True only for an exception that was suppressed; False, and not None, otherwise."""
+    async def suppresses(*details: object) -> bool:
+        return True
+
+    stack = AsyncStack()
+    assert run(stack.__aexit__(None, None, None)) is False
+    stack.push_async_exit(suppresses)
+    assert run(stack.__aexit__(None, None, None)) is False
+    stack.push_async_exit(suppresses)
+    assert run(stack.__aexit__(ValueError, ValueError(), None)) is True
+    assert run(stack.aclose()) is None
+    assert run(stack.__aenter__()) is stack
+
+    async def awaits() -> list[object]:
+        return [await stack.__aexit__(None, None, None), await stack.aclose(), await stack.__aenter__(),
+                await stack.enter_async_context(Manager(suppress=True)),
+                await stack.__aexit__(ValueError, ValueError(), None)]
+
+    first, second, third, fourth, fifth = run(awaits())
+    assert (first, second, third, fifth) == (False, None, stack, True)
+    assert isinstance(fourth, Manager)
+
+
+def test_results_of_all_kinds() -> None:
+    """What __aenter__ returns is the result, be it a tuple or an exception; and each is its own."""
+    class Returns(Manager):
+        def __init__(self, result: Any) -> None:
+            self.result = result
+
+        async def __aenter__(self) -> Any:
+            return self.result
+
+    results = [(), (1, 2), ValueError(1), StopIteration(2), None, False, [3]]
+
+    async def work() -> list[object]:
+        stack = AsyncStack()
+        return [await stack.enter_async_context(Returns(result)) for result in results]
+
+    assert all(ours is result for ours, result in zip(run(work()), results, strict=True))
+    for result in results:
+        entering = AsyncStack().enter_async_context(Returns(result))
+        stop = error_of(lambda entering=entering: entering.send(None))  # type: ignore[misc]
+        assert isinstance(stop, StopIteration)
+        assert stop.value is result
+    stops = []
+    for result in results:  # they are kept, and so must be different
+        try:
+            AsyncStack().enter_async_context(Returns(result)).__next__()
+        except StopIteration as stop:
+            stops.append(stop)
+    assert all(stop.value is result for stop, result in zip(stops, results, strict=True))
+    assert len({id(stop) for stop in stops}) == len(results)
+
+
+def test_never_awaited() -> None:
+    for method in ("aclose", "__aenter__"):
+        with pytest.warns(RuntimeWarning, match=f"coroutine 'AsyncExitStack.{method}' was never awaited"):
+            getattr(AsyncStack(), method)()
+    log: list[object] = []
+    stack = AsyncStack()
+    stack.callback(log.append, 1)
+    stack.aclose().close()  # neither a warning nor a callback
+    assert log == []
+
+
+def test_dropped_in_the_middle() -> None:
+    """What a coroutine does that nobody goes on with: it is closed, and its other exits run."""
+    for module in BOTH:
+        log: list[object] = []
+
+        async def waits(log: list[object] = log) -> None:
+            try:
+                await Once("waiting")
+            except GeneratorExit:
+                log.append("closed")
+                raise
+
+        stack = module.AsyncExitStack()
+        stack.push(lambda *details, log=log: log.append(details[0]))
+        stack.push_async_callback(waits)
+        closing = stack.__aexit__(None, None, None)
+        assert closing.send(None) == "waiting"
+        del closing
+        gc.collect()
+        assert log == ["closed", GeneratorExit]
+
+
+def test_while_running() -> None:
+    for module in BOTH:
+        stack = module.AsyncExitStack()
+        own: list[Any] = [stack.aclose()]
+        stack.callback(lambda own=own: own[0].send(None))
+        with pytest.raises(ValueError, match="coroutine already executing"):
+            own[0].send(None)
+        other = module.AsyncExitStack()
+        other.push_async_callback(lambda: Once(1))
+        closing = other.aclose()
+        closing.send(None)
+
+        async def awaits(what: Awaitable[object]) -> None:
+            await what
+
+        with pytest.raises(RuntimeError, match="being awaited already"):
+            awaits(closing).send(None)
+        closing.close()

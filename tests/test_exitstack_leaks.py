@@ -1,0 +1,132 @@
+"""The exit stacks leave nothing behind."""
+import gc
+import sys
+import weakref
+from collections.abc import Callable
+
+import pytest
+from exitstack_helpers import AsyncStack, Manager, Mine, Stack, async_cycles, nothing, nothing_later, run, sync_cycles
+from exitstack_programs import Once
+
+FREE_THREADED = not getattr(sys, "_is_gil_enabled", lambda: True)()
+
+
+def test_cycles_are_collected() -> None:
+    for cls in (Stack, AsyncStack, Mine):
+        for push in ("callback", "push"):
+            stack = cls()
+            getattr(stack, push)(lambda *details, stack=stack: stack)
+            ended = weakref.ref(stack)
+            del stack
+            gc.collect()
+            assert ended() is None, (cls, push)
+    stack = AsyncStack()
+    stack.push_async_callback(lambda: Once(1))
+    closing = stack.aclose()
+    stack.callback(nothing, closing)
+    ended = weakref.ref(stack)
+    closing.close()
+    del stack, closing
+    gc.collect()
+    assert ended() is None
+
+
+def test_not_entered() -> None:
+    """A stack that is dropped with callbacks forgets them."""
+    manager, ended = Manager(), list[object]()
+    stack = Stack()
+    stack.enter_context(manager)
+    stack.callback(ended.append, manager, x=1)
+    before = sys.getrefcount(manager)
+    del stack
+    assert sys.getrefcount(manager) == before - 2
+    assert (manager.log, ended) == (["enter"], [])
+
+
+def memory() -> int:
+    """Resident pages of this process; what the allocator has at most once asked for."""
+    with open("/proc/self/statm") as statm:
+        return int(statm.read().split()[1])
+
+
+SUPPRESS = Manager(suppress=True)
+ERROR = ValueError()
+SHORT: dict[str, Callable[[], object]] = {
+    "empty": lambda: Stack().__enter__().__exit__(None, None, None),
+    "callback": lambda: with_one("callback", nothing),
+    "callback with arguments": lambda: with_one("callback", nothing, 1, 2, 3),
+    "enter": lambda: with_one("enter_context", SUPPRESS),
+    "push": lambda: with_one("push", SUPPRESS),
+    "suppressed": lambda: with_error("enter_context", SUPPRESS),
+    "async": lambda: run(async_with_one("push_async_callback", nothing_later)),
+    "async enter": lambda: run(async_enter(SUPPRESS)),
+    "async suppressed": lambda: run(async_with_error("push_async_exit", SUPPRESS)),
+}
+def with_one(method: str, *args: object) -> None:
+    with Stack() as stack:
+        getattr(stack, method)(*args)
+
+
+def with_error(method: str, *args: object) -> None:
+    with Stack() as stack:
+        getattr(stack, method)(*args)
+        raise ERROR
+
+
+async def async_with_one(method: str, *args: object) -> None:
+    async with AsyncStack() as stack:
+        getattr(stack, method)(*args)
+
+
+async def async_enter(manager: Manager) -> None:
+    async with AsyncStack() as stack:
+        await stack.enter_async_context(manager)
+
+
+async def async_with_error(method: str, *args: object) -> None:
+    async with AsyncStack() as stack:
+        getattr(stack, method)(*args)
+        raise ERROR
+
+
+@pytest.mark.parametrize("name", SHORT)
+def test_a_million_short_cycles(name: str) -> None:
+    """Memory and the number of objects stay flat, and so do the reference counts of what is used."""
+    function = SHORT[name]
+    used: list[object] = [nothing, nothing_later, SUPPRESS, ERROR, None, True, False, Stack, AsyncStack, Manager,
+                          Manager.__enter__, Manager.__exit__, Manager.__aenter__, Manager.__aexit__]
+
+    def go(times: int) -> tuple[int, int, list[int]]:
+        for _ in range(times):
+            function()
+            if len(SUPPRESS.log) > 1000:
+                SUPPRESS.log.clear()
+                ERROR.__traceback__ = None
+        SUPPRESS.log.clear()
+        ERROR.__traceback__ = None
+        gc.collect()
+        pages = memory() if sys.platform == "linux" else 0
+        return len(gc.get_objects()), pages, [sys.getrefcount(thing) for thing in used]
+
+    go(20_000)
+    objects, pages, counts = go(20_000)
+    later_objects, later_pages, later_counts = go(1_000_000)
+    assert abs(later_objects - objects) < 100
+    assert later_pages - pages < 256  # 1 MiB; one byte a cycle would be as much
+    assert all(abs(later - before) < 1000 for later, before in zip(later_counts, counts, strict=True))
+
+
+def test_long_cycles() -> None:
+    """All paths, the rare ones, too."""
+    def go(times: int) -> tuple[int, int]:
+        for _ in range(times):
+            sync_cycles()
+            run(async_cycles())
+        gc.collect()
+        return len(gc.get_objects()), sys.getrefcount(nothing) + sys.getrefcount(nothing_later) + sys.getrefcount(Mine)
+
+    go(200)
+    objects, counts = go(200)
+    later_objects, later_counts = go(3000)
+    assert abs(later_objects - objects) < 100
+    assert abs(later_counts - counts) < 100
