@@ -21,7 +21,10 @@ MACROS = {
 }
 STRESS = ["_ledger", "_load", "_baselines", "_interrupts", "_bench", "_model", "_traps"]
 EXPLORER = ["_fibers", "_worlds"]
-HEADERS = glob("deferpool/**/*.h", recursive=True)
+HEADERS = {
+    "_defer": ["deferpool/python.h", "deferpool/frames.h", "deferpool/platform.h"],
+    "_exitstack": ["deferpool/python.h", *glob("deferpool/exitstack/*.h")],
+}
 VARIANTS = {
     "": ["-O3"],
     "tsan": ["-O1", "-g", "-fsanitize=thread"],
@@ -42,7 +45,7 @@ links = [flag for flag in flags if flag.startswith("-fsanitize")]
 def extension(package, name):
     return Extension(f"{package}.{name}", [f"{package}/{name}.pyx"], extra_compile_args=flags, extra_link_args=links,
                      define_macros=MACROS.get(name, []), include_dirs=["stress"] if dev else [],
-                     depends=HEADERS + (glob("stress/*.h") if dev else []))
+                     depends=HEADERS.get(name, ["deferpool/platform.h", *(glob("stress/*.h") if dev else [])]))
 
 
 extensions = [extension("deferpool", name) for name in LIBRARY]

@@ -1,6 +1,8 @@
 from collections.abc import Awaitable, Callable, Generator
 from typing import Any, NoReturn, ParamSpec, TypeVar, final
 
+from deferpool.records import RecordPool
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -30,3 +32,11 @@ class Body:
 def make(function: Callable[..., Any], driver: Callable[[Body], Any] | None = None, awaits: bool = False) -> Any: ...
 def drivers(*functions: Callable[[Body], Any]) -> None: ...
 def hide() -> None: ...
+
+CALL_SIZES: tuple[int, ...]
+ACTIVATION_SIZE: int
+
+def size_of_call(arguments: int, /) -> int: ...
+def take_records_from(
+    of_calls: RecordPool | None = None, of_activations: RecordPool | None = None
+) -> None: ...

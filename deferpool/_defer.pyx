@@ -113,8 +113,22 @@ cdef enum:
 
 cdef enum: WITHOUT_ARGUMENTS = 4 * sizeof(void*)
 
-cdef RecordPool calls = RecordPool([WITHOUT_ARGUMENTS + 16 * i for i in range(5)])      # up to 0, 2, 4, 6, 8 arguments
-cdef RecordPool activations = RecordPool([sizeof(Activation)])
+CALL_SIZES = tuple(WITHOUT_ARGUMENTS + 16 * i for i in range(5))         # up to 0, 2, 4, 6, 8 arguments
+ACTIVATION_SIZE = sizeof(Activation)
+cdef RecordPool calls = RecordPool(CALL_SIZES)
+cdef RecordPool activations = RecordPool([ACTIVATION_SIZE])
+cdef RecordPool own_calls, own_activations
+
+
+def size_of_call(Py_ssize_t arguments):
+    return WITHOUT_ARGUMENTS + arguments * sizeof(void*)
+
+
+def take_records_from(RecordPool of_calls=None, RecordPool of_activations=None):
+    """For stress: new records are of these pools; without any, of the library's own again. No deferring function may run."""
+    global calls, activations
+    calls = of_calls or own_calls
+    activations = of_activations or own_activations
 
 
 cdef inline Call* newdefer(Py_ssize_t count) noexcept:
@@ -651,16 +665,18 @@ cdef class Body:
     def call(self):
         """Runs the newest deferred call. True when it gave something to be awaited."""
         cdef Activation* a = &self.activation
+        cdef Call* call
         cdef PyObject* result
         self.settle()
-        if a.last == NULL:
+        call = a.last
+        if call == NULL:
             return False
-        self.current = a.last
-        a.last = self.current.below
+        a.last = call.below
         a.here = <const void*>frame_now()
         enter(a)
-        result = run(a, self.current)
+        result = run(a, call)
         leave(a)
+        self.current = call             # only now may the collector read it: vectorcall had written over its count
         if result != NULL and self.awaits:
             result = awaited(self, result)
         if result == NULL:
@@ -1002,6 +1018,8 @@ def silence_threads():
 
 
 equip()
+own_calls = calls
+own_activations = activations
 make_immortal(<PyObject*>calls)
 make_immortal(<PyObject*>activations)
 defer = builtin(&defer_definition)

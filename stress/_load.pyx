@@ -483,10 +483,15 @@ cdef class Load:
         decide(&self.tracks[thread], 2)
         return not self.checks or self.disown(thread, owner, <uint64_t*>address, size)
 
-    def gave(self, uint32_t thread):
+    def gave(self, uint32_t thread, uint64_t records=1):
         """And has done so."""
         cdef Track* me = &self.tracks[thread]
-        store64(&me.gives, me.gives + 1)
+        store64(&me.gives, me.gives + records)
+
+    def took_unseen(self, uint32_t thread, size_t size):
+        """It has got a record that nobody but the library looks at."""
+        if size > self.largest:
+            self.tracks[thread].past += 1
 
     def draw(self, uint32_t thread):
         """The next number of the thread's own random sequence."""

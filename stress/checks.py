@@ -211,6 +211,15 @@ def thread_exit(result: Result) -> Iterator[str]:
         yield f"one P is left, whose caches hold {share:,} items at most, and {result.one_p:,} are cached"
 
 
+@check("endings",
+       "What is to run at the end of a function runs then: each call once, last in, first out, with what it was "
+       "given, whatever is in flight; an exception that is stopped shows what it has replaced.")
+def endings(result: Result) -> Iterator[str]:
+    if result.plan.scenario not in ("defer", "exitstack"):
+        raise NotChecked("no function has deferred anything here")
+    return iter(())
+
+
 # ---- the rig's own: what makes the others mean something ----------------------------------------------------
 
 @check("mode",

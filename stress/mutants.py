@@ -60,17 +60,20 @@ ENGINE_TESTS = (
     "stats",
     "instructions",
     "handles",
+)
+FACE_TESTS = (
     "defer",
     "recover",
+    "deferring",
     "deferring_generators",
-    "defer_greenlets",
-    "defer_leaks",
     "exitstack",
     "exitstack_awaiting",
     "exitstack_face",
-    "exitstack_leaks",
     "exitstack_private",
     "exitstack_programs",
+    "defer_greenlets",
+    "defer_leaks",
+    "exitstack_leaks",
 )
 
 
@@ -136,6 +139,12 @@ class Trial:
         return "LATE" if late else "MISSED" if missed else "killed"
 
 
+def pytest(tests: Sequence[str], workers: int = 2) -> tuple[str, ...]:
+    """The command that runs these files of tests, up to the first failure."""
+    files = (f"tests/test_{name}.py" for name in tests)
+    return (sys.executable, "-m", "pytest", "-x", "-q", "-n", str(workers), "-p", "no:cacheprovider", *files)
+
+
 def all_means() -> dict[str, Means]:
     python = sys.executable
     stress = (python, "-m", "stress", "--seconds", "0.3")
@@ -145,34 +154,20 @@ def all_means() -> dict[str, Means]:
             "explore",
             (python, "-m", "stress", "explore", "--fail-fast", "--random", "500", "--json", "{json}"),
         ),
-        Means(
-            "tests",
-            "",
-            (
-                python,
-                "-m",
-                "pytest",
-                "-x",
-                "-q",
-                "-n",
-                "2",
-                "-p",
-                "no:cacheprovider",
-                *(f"tests/test_{name}.py" for name in ENGINE_TESTS),
-            ),
-        ),
+        Means("tests", "", pytest(ENGINE_TESTS)),
+        Means("faces", "", pytest(FACE_TESTS)),
         Means("stress", "", stress, 2 * LIMIT_S),
         Means(
             "wheel",
             "",
-            (python, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "tests/test_cimport.py"),
+            pytest(("cimport",), 0),
             2 * LIMIT_S,
         ),
     ]
     if machine.has_sections():
         found.insert(1, Means("traps", "", (python, "-m", "stress", "traps")))
         found.insert(
-            2, Means("model", "", (python, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "tests/test_model.py"))
+            2, Means("model", "", pytest(("model",), 0))
         )
         found.append(Means("interrupt", "", (python, "-m", "stress", "interrupt", "--ops", "4000000")))
     for sanitizer in ("tsan", "asan"):

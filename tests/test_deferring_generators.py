@@ -546,3 +546,26 @@ def test_what_drives_is_not_to_be_used_by_hand() -> None:
     with pytest.raises(RuntimeError):
         by_hand.raised()
     assert by_hand.call() is False
+
+
+class Collecting:
+    """Its method is called with its first argument written where the number of arguments stood."""
+
+    def collect(self, *arguments: object) -> None:
+        gc.collect()
+
+
+def test_a_collection_while_a_deferred_method_runs() -> None:
+    @deferring
+    def generator() -> Generator[None, None, None]:
+        defer(Collecting().collect, 1, 2)
+        yield
+
+    @deferring
+    async def coroutine() -> None:
+        defer(Collecting().collect)
+        defer(Collecting().collect, 1)
+
+    for _ in generator():
+        pass
+    run_now(coroutine())

@@ -208,3 +208,31 @@ def test_while_running() -> None:
         with pytest.raises(RuntimeError, match="being awaited already"):
             awaits(closing).send(None)
         closing.close()
+
+
+def test_what_is_awaited_is_closed_whoever_has_it() -> None:
+    """Not only for being forgotten: somebody else may keep it."""
+    class Awaited:
+        def __init__(self) -> None:
+            self.closed = 0
+
+        def __await__(self) -> Any:
+            return self
+
+        def __iter__(self) -> Any:
+            return self
+
+        def __next__(self) -> None:
+            return None
+
+        def close(self) -> None:
+            self.closed += 1
+
+    for module in BOTH:
+        stack = module.AsyncExitStack()
+        awaited = Awaited()
+        stack.push_async_callback(lambda awaited=awaited: awaited)
+        leaving = stack.aclose()
+        leaving.send(None)
+        leaving.close()
+        assert awaited.closed == 1

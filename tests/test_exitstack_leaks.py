@@ -5,7 +5,18 @@ import weakref
 from collections.abc import Callable
 
 import pytest
-from exitstack_helpers import AsyncStack, Manager, Mine, Stack, async_cycles, nothing, nothing_later, run, sync_cycles
+from exitstack_helpers import (
+    BOTH,
+    AsyncStack,
+    Manager,
+    Mine,
+    Stack,
+    async_cycles,
+    nothing,
+    nothing_later,
+    run,
+    sync_cycles,
+)
 from exitstack_programs import Once
 
 FREE_THREADED = not getattr(sys, "_is_gil_enabled", lambda: True)()
@@ -130,3 +141,25 @@ def test_long_cycles() -> None:
     later_objects, later_counts = go(3000)
     assert abs(later_objects - objects) < 100
     assert abs(later_counts - counts) < 100
+
+
+def test_arguments_are_given_up() -> None:
+    """However many there are, and by whichever way they are kept."""
+    arguments = [object() for _ in range(5)]
+    names = {"one": object(), "two": object()}
+    everything = [*arguments, *names.values()]
+    for module in BOTH:
+        before = [sys.getrefcount(each) for each in everything]
+        for _ in range(100):
+            for count in range(len(arguments) + 1):
+                for given in ({}, names):
+                    with module.ExitStack() as stack:
+                        stack.callback(nothing, *arguments[:count], **given)
+                    stack = module.AsyncExitStack()
+                    stack.push_async_callback(nothing_later, *arguments[:count], **given)
+                    run(stack.aclose())
+                    forgotten = module.ExitStack()
+                    forgotten.callback(nothing, *arguments[:count], **given)
+        del stack, forgotten
+        after = [sys.getrefcount(each) for each in everything]
+        assert all(now < then + 10 for now, then in zip(after, before, strict=True))

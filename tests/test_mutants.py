@@ -12,7 +12,7 @@ from helpers import ROOT
 from stress import mutants
 from stress.mutants import Attempt, Mutant, Trial
 
-MEANS = {"explore", "traps", "model", "tests", "stress", "wheel", "interrupt", "tsan", "asan"}
+MEANS = {"explore", "traps", "model", "tests", "faces", "stress", "wheel", "interrupt", "tsan", "asan"}
 ALL = list(mutants.mutants())
 
 

@@ -7,6 +7,8 @@ from stress.scenarios import (
     burst,
     churn,
     collect,
+    defer,
+    exitstack,
     fork,
     interrupt,
     limit,
@@ -32,6 +34,8 @@ ALL: dict[str, ModuleType] = {
     "starve": starve,
     "limit": limit,
     "mixed": mixed,
+    "defer": defer,
+    "exitstack": exitstack,
     "soak": soak,
 }
 DEFAULT = tuple(name for name in ALL if name != "soak")  # what runs unless somebody asks: minutes, not hours
