@@ -9,9 +9,9 @@ import gc
 import threading
 from asyncio import CancelledError
 from collections.abc import Callable, Coroutine, Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from queue import Full, Queue
+from queue import Empty, Full, Queue
 from random import Random
 from typing import Any, NoReturn
 
@@ -31,6 +31,9 @@ MOST_ARGUMENTS = 10  # of a call: more than the last size class has room for
 ONE_IN_FAILS = 16
 DEEP, ONE_IN_DEEP = 300, 256  # functions inside one another, now and then
 ON_THE_WAY = 32  # coroutines, to each thread
+ONE_IN_MOVES = 4  # of the programs
+OPS = 50  # about so many takes and gives a program
+PATIENCE_S = 0.05
 MOST_CALLS = 4  # in each function, and in each half of a coroutine
 THREADS = 8
 STACK = 64 << 20  # bytes of each thread: functions inside one another take the interpreter's own stack, too
@@ -56,9 +59,10 @@ class Call:
 class Endings:
     """What is to come in a function and those that it calls. One for each thread, and for each coroutine that moves."""
 
-    def __init__(self, running: Running, thread: int) -> None:
+    def __init__(self, running: Running, thread: int, seed: int | None = None) -> None:
         self.running = running
         self.load, self.pool = running.load, running.pool
+        self.random = None if seed is None else Random(seed)
         self.thread = thread  # where it runs now
         self.to_come: list[Call] = []
         self.records = 0  # taken by the library, and not reported as given back
@@ -68,7 +72,8 @@ class Endings:
         self.stopped_at: object = None  # where an exception was stopped last
 
     def draw(self) -> int:
-        return self.load.draw(self.thread)
+        """The next number of this thread's own sequence; or of a coroutine's, wherever it goes on."""
+        return self.load.draw(self.thread) if self.random is None else self.random.getrandbits(64)
 
     # ---- what is to come ---------------------------------------------------------------------------------
 
@@ -186,10 +191,11 @@ class Moving:
         self.coroutine = work(endings)
         self.coroutine.send(None)
 
-    def end(self, thread: int, how: int) -> None:
+    def end(self, thread: int) -> None:
         """By going on, by an exception that is thrown in, or by being closed."""
         endings = self.endings
         endings.thread = thread
+        how = endings.draw() % 8
         ended: BaseException | None = None
         try:
             if how == 0:
@@ -224,38 +230,39 @@ class Programs:
         self.nest, self.work = nest, work
         self.ran = self.deep = self.moved = 0
 
-    def one(self) -> int:
-        """Runs one and returns how many functions it had."""
-        random = self.endings.draw()
+    def one(self) -> None:
+        """Runs one. As often as each other thread: what it hands on is waited for there."""
         self.ran += 1
-        if random % 4 == 0:
-            self.set_out()
-            return self.take_over()
-        depth = DEEP if random // 4 % ONE_IN_DEEP == 0 else random // 4 % 5
+        random = self.endings.draw()
+        if self.ran % ONE_IN_MOVES == 0:
+            self.set_out(Moving(Endings(self.running, self.thread, random), self.work))
+            self.take_over()
+            return
+        depth = DEEP if random % ONE_IN_DEEP == 0 else random % 5
         self.deep += depth == DEEP
         self.endings.ended(self.nest(self.endings, depth))
-        return depth + 1
 
-    def set_out(self) -> None:
-        """Begins a coroutine, for the next thread to end."""
-        moving = Moving(Endings(self.running, self.thread), self.work)
-        full = False
-        try:
-            self.next.put_nowait(moving)
-        except Full:
-            full = True  # not ended here: it would have this in flight
-        if full:
-            moving.end(self.thread, 3)
+    def set_out(self, moving: Moving) -> None:
+        """Hands on a coroutine that has begun here, to be ended by the next thread."""
+        while not self.running.load.stopping:
+            with suppress(Full):
+                self.next.put(moving, timeout=PATIENCE_S)
+                return
+        moving.end(self.thread)
 
-    def take_over(self) -> int:
-        """Ends those that have arrived here, and returns how many."""
-        arrived = 0
+    def take_over(self) -> None:
+        """Ends the next one that arrives here."""
+        while not (self.running.load.stopping and self.mine.empty()):
+            with suppress(Empty):
+                moving = self.mine.get(timeout=PATIENCE_S)
+                self.moved += moving.endings.thread != self.thread
+                moving.end(self.thread)
+                return
+
+    def clear_up(self) -> None:
+        """All threads have ended: what is still on its way to this one is ended by whoever calls this."""
         while not self.mine.empty():
-            moving = self.mine.get_nowait()
-            self.moved += moving.endings.thread != self.thread
-            moving.end(self.thread, self.endings.draw() % 8)
-            arrived += 1
-        return arrived
+            self.mine.get().end(self.thread)
 
 
 # ---- a scenario of them -------------------------------------------------------------------------------------------
@@ -275,7 +282,7 @@ def plan(
 def run(running: Running, nest: Nest, work: Work) -> None:
     """The threads and their programs, while Ps come and go, pools are cleared and garbage is collected."""
     threads, options = running.plan.threads, running.plan.options
-    each = 0 if options.ops is None else max(1, options.ops // threads)
+    each = 0 if options.ops is None else max(ONE_IN_MOVES, options.ops // threads // OPS)
     on_the_way = [Queue[Moving](ON_THE_WAY) for _ in range(threads)]
     programs = [Programs(running, index, on_the_way, nest, work) for index in range(threads)]
     rng = Random(options.seed)
@@ -286,7 +293,8 @@ def run(running: Running, nest: Nest, work: Work) -> None:
     def body(load: Load, pool: deferpool.RecordPool, thread: int) -> None:
         done = 0
         while not load.stopping and (not each or done < each):
-            done += programs[thread].one()
+            programs[thread].one()
+            done += 1
 
     before = threading.stack_size(STACK)
     try:
@@ -300,7 +308,7 @@ def run(running: Running, nest: Nest, work: Work) -> None:
         thread.join()
     moved = sum(program.moved for program in programs)
     for program in programs:
-        program.take_over()
+        program.clear_up()
     running.notes.append(f"{sum(program.ran for program in programs):,} programs, "
                          f"{sum(program.deep for program in programs):,} of them {DEEP} functions deep; {moved:,} "
                          "coroutines ended on another thread than they began on")

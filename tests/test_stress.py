@@ -213,7 +213,7 @@ def test_every_invariant_has_a_verdict_with_a_reason(good: Result) -> None:
     assert set(names) > INVARIANTS
     assert all(len(each.reason) > 40 and each.reason.endswith(".") for each in good.verdicts)
     not_checked = {each.check: each.evidence for each in good.verdicts if each.outcome == "not checked"}
-    assert set(not_checked) == {"fork", "restarts", "refusals", "flat-memory"}
+    assert set(not_checked) == {"fork", "endings", "restarts", "refusals", "flat-memory"}
     assert all(len(why) == 1 and why[0] for why in not_checked.values())
     assert all(each.evidence == () for each in good.verdicts if each.outcome == "held")
 
@@ -228,6 +228,7 @@ def test_every_invariant_has_a_verdict_with_a_reason(good: Result) -> None:
         ({"evidence": ["one-owner: made up"]}, "one-owner: made up"),
         ({"evidence": ["no-pin: made up"]}, "no-pin: made up"),
         ({"evidence": ["fork: made up"]}, "fork: made up"),
+        ({"evidence": ["endings: made up"]}, "endings: made up"),
         ({"evidence": ["resize: made up"]}, "resize: made up"),
         ({"evidence": ["failure: made up"]}, "failure: made up"),
         ({"violated": {"total-bound": 3}}, "total-bound: and 3 more like these"),
