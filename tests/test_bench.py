@@ -9,7 +9,7 @@ import pytest
 
 import deferpool
 from stress import _bench, machine
-from stress.bench import cells, command, peers, race, report
+from stress.bench import cells, command, endings, peers, race, report
 from stress.bench.cells import LARGE, PORTABLE, USUAL, Row
 from stress.bench.peers import Peer
 from stress.bench.race import Figures
@@ -67,13 +67,37 @@ def test_targets_are_the_projects() -> None:
     assert len(set(cells.rows(1))) == len(cells.rows(1))
 
 
+def test_each_loop_does_what_it_is_timed_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So many cycles, and in each of them so many calls at the end."""
+    calls = {"1 call": 1, "3 calls": 3, "1 callback": 1, "3 callbacks": 3, "10 callbacks": 10, "enter_context": 1,
+             "raising": 1, "enter_async_context": 1}
+    done = 0
+
+    def count(*details: object) -> None:
+        nonlocal done
+        done += 1
+
+    async def count_later(*details: object) -> None:
+        count()
+
+    monkeypatch.setattr(endings, "nothing", count)
+    monkeypatch.setattr(endings, "nothing_later", count_later)
+    monkeypatch.setattr(endings.Manager, "__exit__", count)
+    monkeypatch.setattr(endings.Manager, "__aexit__", count_later)
+    for row in endings.rows()[0]:
+        for loop in (row.ours, row.peer):
+            done = 0
+            loop(20)
+            assert done == 20 * calls[row.title.partition(", ")[2]], row
+
+
 # ---- the judgement ----------------------------------------------------------------------------------------------
 
 def made(ours: Figures, others: list[Figures], row: Row | None = None, **more: object) -> Report:
     row = row or Row("pair", 2, USUAL, 0.5)
     given: dict[str, object] = {"rows": [row], "raced": {(row.work, row.threads): [ours, *others]}, "flat": [],
-                                "bound": [], "python": [], "allocators": [GLIBC, OTHER], "go": NO_GO, "rounds": 3,
-                                "seconds": 1.0, **more}
+                                "bound": [], "python": [], "endings": report.Endings(),
+                                "allocators": [GLIBC, OTHER], "go": NO_GO, "rounds": 3, "seconds": 1.0, **more}
     return Report(**given)  # type: ignore[arg-type]
 
 
@@ -204,7 +228,7 @@ def test_the_command_writes_its_figures(
     pytest.importorskip("matplotlib")
     monkeypatch.setattr(peers, "allocators", lambda: [GLIBC, Peer("made-up", why_not="not made")])
     monkeypatch.setattr(peers, "go", lambda: NO_GO)
-    arguments = ["pair", "bound", "flat", "--threads", "1", "--rounds", "1", "--share", "1",
+    arguments = ["pair", "bound", "flat", "endings", "--threads", "1", "--rounds", "1", "--share", "1",
                  "--json", str(tmp_path / "bench.json"), "--chart", str(tmp_path / "bench.svg"),
                  "--markdown", str(tmp_path / "bench.md")]
     assert command.main(arguments) == 0
@@ -214,9 +238,15 @@ def test_the_command_writes_its_figures(
     assert [each["threads"] for each in document["bound"]] == [2, 1000]
     assert all(0 < each["outstanding"] <= each["bound"] for each in document["bound"])
     assert [each["pairs"] for each in document["flat"]] == [10**5, 10**6, 10**7] * 2
+    assert {(each["title"], each["against"]): each["target"] for each in document["endings"]}.items() >= {
+        ("@deferring, 3 calls", "nested try/finally"): 1 / 1.5, ("@deferring, 1 call", "contextlib.ExitStack"): 15,
+        ("ExitStack, 10 callbacks", "contextlib's"): 7, ("ExitStack, enter_context", "contextlib's"): 3,
+        ("ExitStack, raising", "contextlib's"): 3, ("AsyncExitStack, 1 callback", "contextlib's"): 3}.items()
+    assert all(each["times"] == min(each["peer_ns"]) / min(each["ns"]) > 0 for each in document["endings"])
     assert "<svg" in (tmp_path / "bench.svg").read_text()
     lines = (tmp_path / "bench.md").read_text().splitlines()
     assert {line.count("|") for line in lines[:4]} == {9}
+    assert {line.count("|") for line in lines if line.startswith(("| @deferring, 3", "| ExitStack, raising"))} == {7}
     assert lines[2].startswith("| pair | 1 | ")
     assert "made-up: not made" in capsys.readouterr().out
 

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from stress import machine
 from stress.arguments import Parser, number
-from stress.bench import cells, peers, race, report
+from stress.bench import cells, endings, peers, race, report
 from stress.bench.cells import Row
 from stress.bench.race import Figures
 from stress.reports import outputs
@@ -22,7 +22,7 @@ from stress.reports.outputs import Kind
 
 ROUNDS = 7
 WORKS = tuple(cells.TITLES)
-BESIDE = ("flat", "bound", "python")  # of deferpool alone
+BESIDE = ("flat", "bound", "python", "endings")  # of deferpool alone, or on ground of their own
 FLAT_TO = 10**9
 KINDS = (
     Kind("json", (".json",), "stress.bench.report:write_json", "write all figures"),
@@ -63,7 +63,12 @@ def main(arguments: Sequence[str]) -> int:
         flat = _flat(show, given.rounds, FLAT_TO * given.share // 100) if "flat" in wanted else []
         bound = _bound(show, given.share) if "bound" in wanted else []
         python = _python(show, cores, given.rounds) if "python" in wanted else []
-    result = report.Report(rows, raced, flat, bound, python, allocators, go, given.rounds, time.perf_counter() - began)
+        ends = report.Endings()
+        if "endings" in wanted:
+            raced_ends, missing = endings.race(given.rounds, given.share, show)
+            ends = report.Endings(raced_ends, missing, endings.scaling(given.rounds, given.share, cores), cores)
+    result = report.Report(rows, raced, flat, bound, python, ends, allocators, go, given.rounds,
+                           time.perf_counter() - began)
     report.show(console, result)
     outputs.write(files, result)
     return 0 if result.ran and result.bound_held else 1

@@ -1,8 +1,8 @@
 """The figures of a bench, as a table for people and as JSON. Rows that we lose stand like those that we win."""
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from stress import machine
+from stress.bench import endings
 from stress.bench.cells import Row
 from stress.bench.peers import Peer
 from stress.bench.race import Figures
@@ -48,12 +49,23 @@ class Judged:
 
 
 @dataclass(frozen=True)
+class Endings:
+    """What was timed of functions that end."""
+
+    rows: Sequence[endings.Row] = ()
+    not_run: Mapping[str, str] = field(default_factory=dict)
+    scaling: Sequence[tuple[str, float]] = ()
+    cores: int = 1
+
+
+@dataclass(frozen=True)
 class Report:
     rows: Sequence[Row]
     raced: dict[tuple[str, int], list[Figures]]
     flat: Sequence[tuple[str, int, float]]
     bound: Sequence[tuple[int, Figures]]
     python: Sequence[tuple[int, Figures]]
+    endings: Endings
     allocators: Sequence[Peer]
     go: Peer
     rounds: int
@@ -108,6 +120,7 @@ def show(console: Console, report: Report) -> None:
     _say_flat(console, report)
     _say_bound(console, report)
     _say_python(console, report)
+    _say_endings(console, report.endings)
     for peer in (*report.allocators, report.go):
         if peer.why_not:
             console.print(f"not run: {peer.name}: {peer.why_not}", highlight=False, markup=False, soft_wrap=True)
@@ -187,6 +200,27 @@ def _say_python(console: Console, report: Report) -> None:
                   f"{scaling:.2f} times as much at once, target {SCALES * cores:.2f}", highlight=False)
 
 
+def _say_endings(console: Console, found: Endings) -> None:
+    if found.rows:
+        table = Table(title="ns for a function whose end does something, least of all rounds", title_justify="left")
+        for name in ("what", "beside"):
+            table.add_column(name)
+        for name in ("deferpool", "the other", "times as fast", "target", "median", "quartiles"):
+            table.add_column(name, justify="right")
+        for row in found.rows:
+            low, middle, high = quartiles(row.ratios)
+            colour = "green" if row.times >= row.target else "red"
+            table.add_row(row.title, row.against, f"{min(row.ns):,.0f}", f"{min(row.peer_ns):,.0f}",
+                          f"[{colour}]{row.times:.2f}[/]", f"{row.target:.2f}", f"{middle:.2f}",
+                          f"{low:.2f} - {high:.2f}")
+        console.print(table)
+    for name, scaling in found.scaling:
+        console.print(f"{name}, one call: {scaling:.2f} times as much at once with {found.cores} threads, target "
+                      f"{SCALES * found.cores:.2f}", highlight=False)
+    for name, why in found.not_run.items():
+        console.print(f"not run: {name}: {why}", highlight=False, markup=False)
+
+
 # ---- for the README ----------------------------------------------------------------------------------------------
 
 def write_markdown(path: Path, report: Report) -> None:
@@ -203,6 +237,13 @@ def markdown(report: Report) -> str:
         cells = (each.row.title, str(each.row.threads), _plain(each.ours), best, ratio, f"{each.row.target:.2f}",
                  _kib(each.ours), _kib(each.smallest))
         lines.append(f"| {' | '.join(cells)} |")
+    if report.endings.rows:
+        lines += ["", "| at the end of a function | beside | deferpool, ns | the other, ns | times as fast | target |",
+                  "|---|---|---:|---:|---:|---:|"]
+    for row in report.endings.rows:
+        times = f"**{row.times:.2f}**" if row.times >= row.target else f"{row.times:.2f}"
+        lines.append(f"| {row.title} | {row.against} | {min(row.ns):,.0f} | {min(row.peer_ns):,.0f} | {times} | "
+                     f"{row.target:.2f} |")
     on = ", ".join(f"{name} {text}" if name in versions(report) else text
                    for name, text in {**machine.describe(), **versions(report)}.items())
     return "\n".join([*lines, "", f"{on}.", ""])
@@ -231,4 +272,8 @@ def document(report: Report) -> dict[str, Any]:
         "flat": [{"work": work, "pairs": pairs, "ns": ns} for work, pairs, ns in report.flat],
         "bound": [{"threads": threads, **asdict(figures)} for threads, figures in report.bound],
         "python": [{"threads": threads, **asdict(figures)} for threads, figures in report.python],
+        "endings": [{"title": row.title, "against": row.against, "ns": row.ns, "peer_ns": row.peer_ns,
+                     "times": row.times, "target": row.target} for row in report.endings.rows],
+        "endings_at_once": [{"what": name, "threads": report.endings.cores, "times": scaling}
+                            for name, scaling in report.endings.scaling],
     }

@@ -1,0 +1,262 @@
+"""What it costs that something runs at a function's end: ours beside try/finally, contextlib and pygolang, in turns.
+
+Here a figure is wall time on one thread in this process; on the rows of many threads, where there is no GIL, the time
+that all of them need for as many cycles each.
+"""
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any
+
+import deferpool
+from deferpool import defer, deferring
+from stress import machine
+
+CYCLES = 20_000  # in one round
+SCALES = 0.85
+Loop = Callable[[int], object]  # does so many cycles
+Stack = type[contextlib.ExitStack[bool | None]]
+AsyncStack = type[contextlib.AsyncExitStack[bool | None]]
+
+
+@dataclass
+class Row:
+    """Ours beside a peer; `target`: so many times as fast as that we should be."""
+
+    title: str
+    against: str
+    ours: Loop
+    peer: Loop
+    target: float
+    ns: list[float] = field(default_factory=list)  # a cycle, by round
+    peer_ns: list[float] = field(default_factory=list)
+
+    @property
+    def times(self) -> float:
+        """Least to least."""
+        return min(self.peer_ns) / min(self.ns)
+
+    @property
+    def ratios(self) -> list[float]:
+        return [theirs / mine for mine, theirs in zip(self.ns, self.peer_ns, strict=True)]
+
+
+def race(rounds: int, share: int, show: Callable[[str], None]) -> tuple[list[Row], dict[str, str]]:
+    """The rows, and why a peer is not among them. `share`: percent of the usual cycles."""
+    found, missing = rows()
+    cycles = max(100, CYCLES * share // 100)
+    for turn in range(rounds + 1):
+        show(f"at the end of a function, round {turn} of {rounds}")
+        for row in found:
+            pairs = [(row.ours, row.ns), (row.peer, row.peer_ns)]
+            for loop, into in pairs if turn % 2 else reversed(pairs):
+                ns = timed(loop, cycles)
+                if turn:
+                    into.append(ns)
+    return found, missing
+
+
+def scaling(rounds: int, share: int, cores: int) -> list[tuple[str, float]]:
+    """How many times the work of one thread `cores` threads do at once; nothing where they take turns."""
+    if machine.has_gil() or cores < 2:
+        return []
+    cycles = max(100, 5 * CYCLES * share // 100)
+    loops = {"@deferring": again(deferring_1), "ExitStack": stack_1(deferpool.ExitStack)}
+    return [(name, cores * min(at_once(loop, 1, cycles) for _ in range(rounds))
+             / min(at_once(loop, cores, cycles) for _ in range(rounds))) for name, loop in loops.items()]
+
+
+def timed(loop: Loop, cycles: int) -> float:
+    """ns a cycle."""
+    began = time.perf_counter()
+    loop(cycles)
+    return (time.perf_counter() - began) / cycles * 1e9
+
+
+def at_once(loop: Loop, threads: int, cycles: int) -> float:
+    """Seconds until all of them have done so many."""
+    gate = threading.Barrier(threads + 1)
+
+    def work() -> None:
+        gate.wait()
+        loop(cycles)
+
+    running = [threading.Thread(target=work) for _ in range(threads)]
+    for thread in running:
+        thread.start()
+    gate.wait()
+    began = time.perf_counter()
+    for thread in running:
+        thread.join()
+    return time.perf_counter() - began
+
+
+# ---- what is timed ------------------------------------------------------------------------------------------------
+
+def nothing() -> None:
+    pass
+
+
+async def nothing_later() -> None:
+    pass
+
+
+class Manager:
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: TracebackType | None) -> None:
+        pass
+
+    async def __aenter__(self) -> None:
+        pass
+
+    async def __aexit__(self, kind: object, error: BaseException | None, trace: TracebackType | None) -> None:
+        pass
+
+
+MANAGER = Manager()
+
+
+def again(function: Callable[[], object]) -> Loop:
+    def loop(cycles: int) -> None:
+        for _ in range(cycles):
+            function()
+    return loop
+
+
+def finally_1() -> None:
+    try:
+        pass
+    finally:
+        nothing()
+
+
+def finally_3() -> None:
+    try:
+        try:
+            try:
+                pass
+            finally:
+                nothing()
+        finally:
+            nothing()
+    finally:
+        nothing()
+
+
+@deferring
+def deferring_1() -> None:
+    defer(nothing)
+
+
+@deferring
+def deferring_3() -> None:
+    defer(nothing)
+    defer(nothing)
+    defer(nothing)
+
+
+def stack_1(stacks: Stack) -> Loop:
+    def loop(cycles: int) -> None:
+        for _ in range(cycles):
+            with stacks() as stack:
+                stack.callback(nothing)
+    return loop
+
+
+def stack_3(stacks: Stack) -> Loop:
+    def loop(cycles: int) -> None:
+        for _ in range(cycles):
+            with stacks() as stack:
+                stack.callback(nothing)
+                stack.callback(nothing)
+                stack.callback(nothing)
+    return loop
+
+
+def stack_10(stacks: Stack) -> Loop:
+    def loop(cycles: int) -> None:
+        for _ in range(cycles):
+            with stacks() as stack:
+                for _ in range(10):
+                    stack.callback(nothing)
+    return loop
+
+
+def entering(stacks: Stack) -> Loop:
+    def loop(cycles: int) -> None:
+        for _ in range(cycles):
+            with stacks() as stack:
+                stack.enter_context(MANAGER)
+    return loop
+
+
+def raising(stacks: Stack) -> Loop:
+    def loop(cycles: int) -> None:
+        for _ in range(cycles):
+            try:
+                with stacks() as stack:
+                    stack.callback(nothing)
+                    raise ValueError
+            except ValueError:
+                pass
+    return loop
+
+
+def asynchronous(stacks: AsyncStack) -> Loop:
+    async def work(cycles: int) -> None:
+        for _ in range(cycles):
+            async with stacks() as stack:
+                stack.push_async_callback(nothing_later)
+    return driven(work)
+
+
+def entering_later(stacks: AsyncStack) -> Loop:
+    async def work(cycles: int) -> None:
+        for _ in range(cycles):
+            async with stacks() as stack:
+                await stack.enter_async_context(MANAGER)
+    return driven(work)
+
+
+def driven(work: Callable[[int], Coroutine[Any, Any, None]]) -> Loop:
+    """Without an event loop: nothing in here waits."""
+    def loop(cycles: int) -> None:
+        try:
+            work(cycles).send(None)
+        except StopIteration:
+            return
+        raise RuntimeError("it has waited")
+    return loop
+
+
+def rows() -> tuple[list[Row], dict[str, str]]:
+    theirs, ours = contextlib.ExitStack, deferpool.ExitStack
+    theirs_later, ours_later = contextlib.AsyncExitStack, deferpool.AsyncExitStack
+    found = [
+        Row("@deferring, 1 call", "try/finally", again(deferring_1), again(finally_1), 1 / 1.5),
+        Row("@deferring, 3 calls", "nested try/finally", again(deferring_3), again(finally_3), 1 / 1.5),
+        Row("@deferring, 1 call", "contextlib.ExitStack", again(deferring_1), stack_1(theirs), 15),
+        *(Row(f"ExitStack, {what}", "contextlib's", make(ours), make(theirs), target) for what, make, target in (
+            ("1 callback", stack_1, 7), ("3 callbacks", stack_3, 7), ("10 callbacks", stack_10, 7),
+            ("enter_context", entering, 3), ("raising", raising, 3))),
+        *(Row(f"AsyncExitStack, {what}", "contextlib's", make(ours_later), make(theirs_later), 3)
+          for what, make in (("1 callback", asynchronous), ("enter_async_context", entering_later))),
+    ]
+    try:
+        import golang  # type: ignore[import-not-found]
+    except ImportError as error:
+        return found, {"pygolang": str(error)}
+
+    @golang.func  # type: ignore[untyped-decorator]
+    def pygolang_1() -> None:
+        golang.defer(nothing)
+
+    found.insert(3, Row("@deferring, 1 call", "pygolang's defer", again(deferring_1), again(pygolang_1), 40))
+    return found, {}
