@@ -10,7 +10,7 @@ PY := $(CURDIR)/$(VENV)/bin/python
 READY := $(VENV)/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help build test stress bench lint plot interrupt traps explore mutants proof numbers tsan asan debug dist clean
+.PHONY: help build test stress bench lint plot interrupt traps explore mutants proof numbers tsan asan swapped debug dist clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */\1\t/' | expand -t 12
@@ -70,6 +70,9 @@ tsan: $(READY)  ## all scenarios under the thread sanitizer (portable mode: it c
 
 asan: $(READY)  ## all scenarios under the address sanitizer, both modes
 	$(PY) -m stress.variants asan --seconds 2 $(ARGS)
+
+swapped: $(READY)  ## the test suites of real projects, with our exit stacks in the place of contextlib's (ten minutes)
+	$(PY) -m stress.swapped $(ARGS)
 
 debug: $(READY)  ## unoptimized, with assertions and Cython's annotated sources in build/cython
 	$(PY) -m stress.variants debug --seconds 1 $(ARGS)
