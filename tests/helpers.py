@@ -234,3 +234,8 @@ def output_of(code: str, **environment: str | None) -> str:
     done = run_python(code, **environment)  # type: ignore[arg-type]
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
+
+
+def all_references() -> int:
+    """Of all objects together, where the interpreter is one that counts them: a debug build."""
+    return int(getattr(sys, "gettotalrefcount", lambda: 0)())

@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
+from helpers import all_references
 
 import deferpool
 from deferpool import defer, deferring, recover
@@ -122,7 +123,7 @@ def test_flat(path: Callable[[], None], cycles: int) -> None:
     def all_counts() -> list[Any]:
         gc.collect()
         things = (argument, cleanup, stops, returns, raises, recovers, replaces, waits, Error, forever, None)
-        return [len(gc.get_objects()), deferpool.stats()["live"], *map(sys.getrefcount, things)]
+        return [len(gc.get_objects()), deferpool.stats()["live"], *map(sys.getrefcount, things), all_references()]
 
     for _ in range(1000):
         path()

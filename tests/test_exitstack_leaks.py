@@ -18,6 +18,7 @@ from exitstack_helpers import (
     sync_cycles,
 )
 from exitstack_programs import Once
+from helpers import all_references
 
 FREE_THREADED = not getattr(sys, "_is_gil_enabled", lambda: True)()
 
@@ -117,7 +118,7 @@ def test_a_million_short_cycles(name: str) -> None:
         ERROR.__traceback__ = None
         gc.collect()
         pages = memory() if sys.platform == "linux" else 0
-        return len(gc.get_objects()), pages, [sys.getrefcount(thing) for thing in used]
+        return len(gc.get_objects()), pages, [all_references(), *map(sys.getrefcount, used)]
 
     go(20_000)
     objects, pages, counts = go(20_000)
