@@ -13,6 +13,7 @@ from stress import machine
 from stress.plan import DEFERPOOL, SAMPLES, Result, Verdict
 
 MIB = 1 << 20
+LOOKS = 3  # at memory, in a quarter of a run: one alone may be of any moment
 FEW = 8  # pieces of evidence told of one check
 SAMPLES_A_SECOND = 250  # a thousand and more where the machine is the run's alone
 RESTARTS_A_CPU_SECOND = 50  # some hundreds are usual
@@ -286,8 +287,8 @@ def flat_memory(result: Result) -> Iterator[str]:
     quarter = len(result.resident) // 4
     if not result.resident:
         raise NotChecked("this scenario does not look at memory")
-    if not quarter:
-        raise NotChecked(f"{len(result.resident)} looks at memory are too few for quarters")
+    if quarter < LOOKS:
+        raise NotChecked(f"{len(result.resident)} looks at memory are too few for quarters of {LOOKS}")
     if machine.under_sanitizer():
         raise NotChecked("a sanitizer's own memory grows")
     second, last = max(result.resident[quarter:2 * quarter]), max(result.resident[-quarter:])

@@ -1,11 +1,13 @@
 """The exit stacks as classes: their methods, errors and instances are those of contextlib's."""
 import contextlib
 import copy
+import gc
 import inspect
 import pickle
 import sys
 import weakref
 from abc import abstractmethod
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -183,6 +185,20 @@ def test_initialized_again() -> None:
         stack.callback(fails, KeyError())
         stack.__init__()
         stack.close()
+
+
+def test_a_subclass_that_passes_its_arguments_on_is_as_fast() -> None:
+    """No arguments, in an empty tuple and an empty dictionary, do not make contextlib's slow shape of it."""
+    class Forwards(deferpool.ExitStack[bool | None]):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+
+    stack = Forwards()
+    stack.callback(nothing)
+    assert not any(isinstance(each, deque) for each in gc.get_referents(stack))
+    assert len(stack._exit_callbacks) == 1  # type: ignore[attr-defined]
+    assert any(isinstance(each, deque) for each in gc.get_referents(stack))
+    stack.close()
 
 
 def test_instead_of_theirs() -> None:

@@ -45,6 +45,7 @@ static int add_methods(PyTypeObject *type, PyMethodDef *methods)
         Py_XDECREF(method);
         if (failed)
             return -1;
+        dp_make_immortal(method);
     }
     return 0;
 }
@@ -61,6 +62,8 @@ static int add_function(PyTypeObject *type, PyObject *their_class, const char *n
     function->their = PyObject_GetAttrString(their_class, name);
     failed = function->their == NULL || PyObject_SetAttrString((PyObject *)type, name, (PyObject *)function) < 0;
     PyObject_GC_Track(function);
+    if (!failed)
+        dp_make_immortal((PyObject *)function);
     Py_DECREF(function);
     return failed ? -1 : 0;
 }
@@ -87,9 +90,7 @@ static void make_fast(PyTypeObject *type)
 #else
     (void)stack_vectorcall;
 #endif
-#if defined(Py_GIL_DISABLED) && PY_VERSION_HEX < 0x030E0000
-    Py_SET_REFCNT((PyObject *)type, _Py_IMMORTAL_REFCNT); /* or all threads would meet at its reference count */
-#endif
+    dp_make_immortal((PyObject *)type);
 }
 
 /* Gives the two classes their methods; names and values are contextlib's private ones. 0, or -1 with an error. */

@@ -28,9 +28,10 @@ static PyObject *stack_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObje
 static int stack_init(Stack *stack, PyObject *args, PyObject *kwargs)
 {
     PyObject *deque;
-    if (DP_USUALLY(PyTuple_GET_SIZE(args) == 0 && kwargs == NULL && stack->count == 0 && stack->deque == NULL))
+    int given = PyTuple_GET_SIZE(args) != 0 || (kwargs != NULL && PyDict_GET_SIZE(kwargs) != 0);
+    if (DP_USUALLY(!given && stack->count == 0 && stack->deque == NULL))
         return 0;
-    if (PyTuple_GET_SIZE(args) || (kwargs != NULL && PyDict_GET_SIZE(kwargs))) {
+    if (given) {
         Py_ssize_t i, n = PyTuple_GET_SIZE(args);
         PyObject *all = PyTuple_New(n + 1), *done = NULL;
         if (all != NULL) {
