@@ -173,8 +173,10 @@ def in_each_interpreter(swap: bool, reports: str) -> None:
         return not any(type(found).__name__ == "deque" for found in gc.get_referents(cls()))
 
     def report() -> None:
-        with open(os.path.join(reports, f"{os.getpid()}.json"), "w", encoding="utf-8") as file:
+        path = os.path.join(reports, f"{os.getpid()}.json")
+        with open(f"{path}.part", "w", encoding="utf-8") as file:
             json.dump({**made, "swapped": holders(ours), "unswapped": holders(theirs), "fast": fast}, file)
+        os.replace(f"{path}.part", path)  # whole or not at all: some are killed at their end
 
     for cls in ours:
         count(cls, "ours")
