@@ -37,16 +37,21 @@ static PyMethodDef async_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
+/* Steals the method, which may be NULL with an error. All threads look it up: nobody counts who does. */
+static int add(PyTypeObject *type, const char *name, PyObject *method)
+{
+    int failed = method == NULL || PyObject_SetAttrString((PyObject *)type, name, method) < 0;
+    if (!failed)
+        dp_make_immortal(method);
+    Py_XDECREF(method);
+    return failed ? -1 : 0;
+}
+
 static int add_methods(PyTypeObject *type, PyMethodDef *methods)
 {
-    for (; methods->ml_name != NULL; methods++) {
-        PyObject *method = PyDescr_NewMethod(type, methods);
-        int failed = method == NULL || PyObject_SetAttrString((PyObject *)type, methods->ml_name, method) < 0;
-        Py_XDECREF(method);
-        if (failed)
+    for (; methods->ml_name != NULL; methods++)
+        if (add(type, methods->ml_name, PyDescr_NewMethod(type, methods)) < 0)
             return -1;
-        dp_make_immortal(method);
-    }
     return 0;
 }
 
@@ -54,18 +59,17 @@ static int add_methods(PyTypeObject *type, PyMethodDef *methods)
 static int add_function(PyTypeObject *type, PyObject *their_class, const char *name, vectorcallfunc vectorcall)
 {
     Function *function = PyObject_GC_New(Function, &Function_Type);
-    int failed;
     if (function == NULL)
         return -1;
     function->vectorcall = vectorcall;
     function->weakrefs = NULL;
     function->their = PyObject_GetAttrString(their_class, name);
-    failed = function->their == NULL || PyObject_SetAttrString((PyObject *)type, name, (PyObject *)function) < 0;
     PyObject_GC_Track(function);
-    if (!failed)
-        dp_make_immortal((PyObject *)function);
-    Py_DECREF(function);
-    return failed ? -1 : 0;
+    if (function->their == NULL) {
+        Py_DECREF(function);
+        return -1;
+    }
+    return add(type, name, (PyObject *)function);
 }
 
 /* The class from which both are derived. */

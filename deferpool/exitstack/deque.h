@@ -109,16 +109,12 @@ static PyObject *get_exit_callbacks(Stack *stack, void *Py_UNUSED(closure))
     return deque != NULL ? deque : PyObject_CallNoArgs(theirs.deque); /* none: another thread has just emptied it */
 }
 
-static int set_exit_callbacks(Stack *stack, PyObject *deque, void *Py_UNUSED(closure))
+/* Drops all that the stack has, for this deque or, NULL, for nothing. Steals the deque. */
+static void replace_all(Stack *stack, PyObject *deque)
 {
     PyObject *before;
     Entry *entries;
     Py_ssize_t count;
-    if (deque == NULL) {
-        PyErr_SetString(PyExc_AttributeError, "_exit_callbacks cannot be deleted");
-        return -1;
-    }
-    Py_INCREF(deque);
     lock(stack);
     before = stack->deque;
     entries = stack->entries;
@@ -129,6 +125,16 @@ static int set_exit_callbacks(Stack *stack, PyObject *deque, void *Py_UNUSED(clo
     unlock(stack);
     drop_all(entries, count);
     Py_XDECREF(before);
+}
+
+static int set_exit_callbacks(Stack *stack, PyObject *deque, void *Py_UNUSED(closure))
+{
+    if (deque == NULL) {
+        PyErr_SetString(PyExc_AttributeError, "_exit_callbacks cannot be deleted");
+        return -1;
+    }
+    Py_INCREF(deque);
+    replace_all(stack, deque);
     return 0;
 }
 

@@ -51,8 +51,7 @@ static int stack_init(Stack *stack, PyObject *args, PyObject *kwargs)
     deque = PyObject_CallNoArgs(theirs.deque); /* called again: what it had is forgotten */
     if (deque == NULL)
         return -1;
-    set_exit_callbacks(stack, deque, NULL);
-    Py_DECREF(deque);
+    replace_all(stack, deque);
     return 0;
 }
 
@@ -99,19 +98,7 @@ static int stack_traverse(Stack *stack, visitproc visit, void *arg)
 
 static int stack_clear(Stack *stack)
 {
-    PyObject *deque;
-    Entry *entries;
-    Py_ssize_t count;
-    lock(stack);
-    deque = stack->deque;
-    entries = stack->entries;
-    count = stack->count;
-    stack->deque = NULL;
-    stack->entries = NULL;
-    stack->count = stack->room = 0;
-    unlock(stack);
-    drop_all(entries, count);
-    Py_XDECREF(deque);
+    replace_all(stack, NULL);
     Py_CLEAR(stack->dict);
     return 0;
 }

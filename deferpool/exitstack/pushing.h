@@ -58,7 +58,7 @@ failed:
 static inline PyObject *push_callback(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *names,
                                       unsigned awaited, PyObject *their)
 {
-    PyObject *called = args[0];
+    PyObject *called = nargs ? args[0] : NULL;
     int pushed;
     if (DP_USUALLY(names == NULL && nargs >= 1 && nargs <= 3))
         pushed = push_entry((Stack *)self, CALLBACK | awaited, (unsigned)nargs - 1, called, nargs > 1 ? args[1] : NULL,

@@ -14,7 +14,6 @@ static struct {
 } theirs;
 static PyObject *private_names, *private_values; /* tuples */
 
-
 static int get(PyObject *object, const char *name, PyObject **place)
 {
     *place = PyObject_GetAttrString(object, name);
