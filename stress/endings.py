@@ -86,10 +86,6 @@ class Endings:
         self.to_come.append(Call(arguments, record, self.thread, error))
         return arguments
 
-    def forget(self) -> None:
-        """The last one will not be called."""
-        self._done(self.to_come.pop())
-
     def ran(self, *arguments: object) -> None:
         """A call that was expected has come."""
         if not self.to_come or self.to_come[-1].arguments != arguments:
@@ -118,6 +114,20 @@ class Endings:
 
     def library_was_refused(self) -> None:
         self.load.took(self.thread, 0, 0)
+
+    @contextmanager
+    def registering(self, size: int, *, expected: bool = True) -> Iterator[None]:
+        """Around what registers a call in a record of this size: the last one `expected`, or another. It may be
+        refused the record; then there is no such call."""
+        self.library_takes()
+        try:
+            yield
+        except MemoryError:
+            self.library_was_refused()
+            if expected:
+                self._done(self.to_come.pop())
+        else:
+            self.library_took(size)
 
     # ---- exceptions ----------------------------------------------------------------------------------------
 
@@ -165,7 +175,7 @@ class Endings:
         if self.to_come:
             self.wrong(f"{len(self.to_come)} calls never came, among them that of {self.to_come[-1].arguments}")
         while self.to_come:
-            self.forget()
+            self._done(self.to_come.pop())
         self.flying = self.beneath = self.replaced = self.stopped_at = None
         self.load.gave(self.thread, self.records)
         self.records = 0

@@ -60,22 +60,11 @@ def level(ends: Endings, depth: int) -> object:
     random = ends.draw()
     for _ in range(random % (MOST_CALLS + 1)):
         arguments = ends.expect()
-        ends.library_takes()
-        try:
+        with ends.registering(_defer.size_of_call(len(arguments))):
             defer(ends.ran, *arguments)
-        except MemoryError:
-            ends.library_was_refused()
-            ends.forget()
-        else:
-            ends.library_took(_defer.size_of_call(len(arguments)))
     if random // 8 % 4 == 0:
-        ends.library_takes()
-        try:
+        with ends.registering(_defer.size_of_call(2), expected=False):
             defer(stop, ends, depth)
-        except MemoryError:
-            ends.library_was_refused()
-        else:
-            ends.library_took(_defer.size_of_call(2))
     if depth:
         error = nest(ends, depth - 1)
         if error is not None:
@@ -97,22 +86,11 @@ async def half(ends: Endings) -> None:
     for second in range(2):
         for _ in range(random % (MOST_CALLS + 1)):
             arguments = ends.expect()
-            ends.library_takes()
-            try:
+            with ends.registering(_defer.size_of_call(len(arguments))):
                 defer(ends.ran if random // 8 % 2 else ends.ran_later, *arguments)
-            except MemoryError:
-                ends.library_was_refused()
-                ends.forget()
-            else:
-                ends.library_took(_defer.size_of_call(len(arguments)))
         if random // 16 % 4 == second:
-            ends.library_takes()
-            try:
+            with ends.registering(_defer.size_of_call(2), expected=False):
                 defer(stop, ends, "the coroutine")
-            except MemoryError:
-                ends.library_was_refused()
-            else:
-                ends.library_took(_defer.size_of_call(2))
         if not second:
             with ends.closing():
                 await Pause()
