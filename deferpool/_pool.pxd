@@ -56,6 +56,17 @@ cdef void clear_central(Pool* pool) noexcept nogil
 cdef void drain_retired(Pool* pool) noexcept nogil
 cdef int clear(Pool* pool) noexcept nogil
 
+# For faces whose items are Python objects. Their transfers hold the GIL, or their thread's state where there is none,
+# so the collector never meets one in between: it sees each cached item once, and passes on what `visit` answers.
+cdef int each_cached(Pool* pool, int (*visit)(void* item, void* arg) noexcept, void* arg) noexcept
+
+# For faces that make items themselves, and drop what callers have: an item is now one that the engine made; it is gone.
+cdef void count_made(Pool* pool, uint32_t cls) noexcept nogil
+cdef void discard(Pool* pool, void* item, uint32_t cls) noexcept nogil
+
+# A cached item from wherever there is one, on other Ps too, which costs a stop of such a P. NULL: none is cached.
+cdef void* get_anywhere(Pool* pool, uint32_t cls) noexcept nogil
+
 # For tests of the engine itself. The primitives, in either mode: DONE, UNFIT or NO_P. And what a build for tests
 # adds to the P number of the calling thread: False in any other build.
 cdef int pop(Pool* pool, uint32_t at, void** item) noexcept nogil
@@ -96,5 +107,7 @@ cdef class ItemPool:
     cdef Sched owner
     cdef object allocator_owner         # whom to keep alive as long as memory may go back to it
     cdef object __weakref__
+    cdef readonly object name           # for stats and repr; or None
+    cdef readonly bint clear_on_gc      # whether full collections clear its central pool
     cdef int open(self, Sched sched, uint32_t classes, cap, limit,
                   alloc_fn alloc, release_fn release, void* arg) except -1

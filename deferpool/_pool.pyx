@@ -256,6 +256,19 @@ cdef void put_central(Pool* pool, void* item, uint32_t at, int status) noexcept 
         drop(pool, cls, home, item, True)
 
 
+# ---- for faces that do part of this themselves ---------------------------------------------------------------
+
+cdef void count_made(Pool* pool, uint32_t cls) noexcept nogil:
+    add64(&stripe_of(&pool.central, cls, home_of(pool)).created, 1)
+
+
+cdef void discard(Pool* pool, void* item, uint32_t cls) noexcept nogil:
+    cdef uint32_t home = home_of(pool)
+    cdef Tally tally = Tally(gets=0, puts=1, refills=0, pushed=0, spills=0, popped=0)
+    note(stripe_of(&pool.central, cls, home), &tally)
+    drop(pool, cls, home, item, False)
+
+
 # ---- looking, without stopping anybody ----------------------------------------------------------------------
 
 cdef void look(Pool* pool, Look* seen) noexcept nogil:
@@ -320,8 +333,9 @@ cdef void add_up(Pool* pool, Figures* f) noexcept nogil:
 
 cdef enum: HAND = 256                   # at most this many pointers at a time, and never more than a batch
 
-cdef int take_from(Pool* pool, Registry* registry, uint32_t p, uint32_t cls, bint retired_only, void** hand) noexcept nogil:
-    """Up to half a cache of a stopped or retired P, into `hand`: how many, or less than 0, an error number."""
+cdef int take_from(Pool* pool, Registry* registry, uint32_t p, uint32_t cls, bint retired_only, uint32_t most,
+                   void** hand) noexcept nogil:
+    """Up to `most` items of a stopped or retired P, into `hand`: how many, or less than 0, an error number."""
     cdef uint32_t n = 0
     cdef int error = 0
     cdef bint active
@@ -332,7 +346,7 @@ cdef int take_from(Pool* pool, Registry* registry, uint32_t p, uint32_t cls, bin
         if active:
             error = stop(registry, p, p + 1)
         if not error:
-            n = min(count_of(cache.word, pool.front.cap), pool.front.cap // 2, <uint32_t>HAND)
+            n = min(count_of(cache.word, pool.front.cap), most)
             take_top(cache, pool.front.cap, n, hand)
             if active:
                 start(registry, p, p + 1)
@@ -346,9 +360,9 @@ cdef int drain(Pool* pool, Registry* registry, uint32_t p, uint32_t cls, bint re
     cdef Tally tally = Tally(gets=0, puts=0, refills=0, pushed=0, spills=0, popped=1)
     cdef Stripe* stripe = stripe_of(&pool.central, cls, p)
     cdef int n, i
-    cdef uint32_t visits
-    for visits in range(pool.front.cap // min(pool.front.cap // 2, <uint32_t>HAND) + 1):     # a busy P refills: do not chase it
-        n = take_from(pool, registry, p, cls, retired_only, hand)
+    cdef uint32_t visits, most = min(pool.front.cap // 2, <uint32_t>HAND)
+    for visits in range(pool.front.cap // most + 1):     # a busy P refills: do not chase it
+        n = take_from(pool, registry, p, cls, retired_only, most, hand)
         if n <= 0:
             return -n
         for i in range(n):
@@ -358,6 +372,50 @@ cdef int drain(Pool* pool, Registry* registry, uint32_t p, uint32_t cls, bint re
             elif not put_one(&pool.central, stripe, hand[i], &tally):
                 note(stripe, &tally)
                 drop(pool, cls, p, hand[i], True)
+    return 0
+
+
+cdef void* get_anywhere(Pool* pool, uint32_t cls) noexcept nogil:
+    cdef void* item
+    cdef uint32_t p
+    cdef Tally tally = Tally(gets=1, puts=0, refills=0, pushed=0, spills=0, popped=1)
+    if pop(pool, place_of(pool, cls), &item) == DONE:
+        return item
+    item = take_one(&pool.central, cls, home_of(pool))
+    if item != NULL:
+        return item
+    for p in range(load32(&pool.member.equipped)):
+        if count_of(load64(&cache_of(pool, p, cls).word), pool.front.cap) == 0:
+            continue
+        if take_from(pool, <Registry*>pool.front.sched, p, cls, False, 1, &item) == 1:
+            note(stripe_of(&pool.central, cls, p), &tally)
+            return item
+    return NULL
+
+
+cdef int each_cached(Pool* pool, int (*visit)(void* item, void* arg) noexcept, void* arg) noexcept:
+    cdef uint32_t i, cls, n
+    cdef uint64_t at
+    cdef int answer
+    cdef Cache* cache
+    cdef Batch* batch
+    if pool.central.stripes == NULL:
+        return 0
+    for i in range(pool.member.equipped):
+        for cls in range(pool.classes):
+            cache = cache_of(pool, i, cls)
+            for n in range(count_of(cache.word, pool.front.cap)):
+                answer = visit(slots_of(cache, pool.front.cap)[n], arg)
+                if answer:
+                    return answer
+    for i in range(pool.classes * (pool.central.mask + 1)):
+        batch = pool.central.stripes[i].full
+        while batch != NULL:
+            for at in range(batch.n):
+                answer = visit(batch.items[at], arg)
+                if answer:
+                    return answer
+            batch = batch.next
     return 0
 
 
@@ -479,6 +537,7 @@ cdef class ItemPool:
     def __cinit__(self, *args, **kwargs):
         if type(self) is ItemPool or type(self).__flags__ & HEAP_TYPE:      # those that Python makes are
             raise TypeError("an ItemPool is not made by itself: see RecordPool")
+        self.clear_on_gc = True
 
     # Here and not in the faces: Cython ends weak references before this, but not before a subclass's own, and the
     # GIL is given up meanwhile: another thread could take up a pool whose memory is on its way out.
@@ -560,6 +619,11 @@ cdef class ItemPool:
         with nogil:
             clear_central(&self.pool)
 
+    def _clear_for_gc(self):
+        """For Sched: what a full collection does to one pool."""
+        if self.clear_on_gc:
+            self._clear_central()
+
     def clear(self):
         """Gives every cached item back to the allocator: those of the central pool and of all local caches.
 
@@ -602,7 +666,7 @@ cdef class ItemPool:
     def stats(self):
         """The pool's figures: a dict. Never blocks or slows anybody, and so is no snapshot.
 
-        Keys, in items: `created` and `destroyed` (by the allocator), `live` (out with callers), `cached` (local
+        Keys: `name`; in items: `created` and `destroyed` (by the allocator), `live` (out with callers), `cached` (local
         and central together), `central`, `bypassed` (gets past the last class; included in the others), `gets`,
         `puts`, `dropped` (sent to the allocator because of the limit or for want of memory to keep it), `peak_cached` (most seen at transfers and
         reads), `bound` (None without a limit); in transfers: `refills`, `spills`; and `per_p`: for each P the
@@ -626,7 +690,7 @@ cdef class ItemPool:
                 per_p.append(counts)
         live = <int64_t>(f.gets + bypass_gets - f.puts - bypass_puts + pool.orphans)
         return {
-            "created": f.created + bypass_gets, "destroyed": f.destroyed + bypass_puts, "live": max(0, live),
+            "name": self.name, "created": f.created + bypass_gets, "destroyed": f.destroyed + bypass_puts, "live": max(0, live),
             "cached": local + f.central, "central": f.central, "bypassed": bypass_gets,
             "gets": f.gets + bypass_gets, "puts": f.puts + bypass_puts,
             "refills": f.tally.refills, "spills": f.tally.spills, "dropped": f.dropped,

@@ -53,6 +53,9 @@ cdef void before_fork() noexcept nogil
 cdef void after_fork() noexcept nogil
 cdef void after_fork_in_child() noexcept nogil
 
+# What this thread has written, every running thread sees from now on. False where the kernel has no such barrier.
+cdef bint fence_all() noexcept nogil
+
 # Portable mode, where a thread's last P is not to be had: tries a few others and never waits.
 cdef P* acquirep_elsewhere(SchedState* state, uint32_t* last, uint32_t* number) noexcept nogil
 

@@ -20,20 +20,16 @@ from deferpool._platform cimport (
     find_sections, line_alloc, line_free, load32, load64, lock, plain_alloc, plain_release, store32, unlock, wait,
 )
 
+from deferpool._environment import flag
+
 
 # ---- what the kernel offers, asked once ---------------------------------------------------------------
 
 cdef intptr_t AREA = 0, NUMBER = 0
 cdef bint COMPACT = False               # P numbers are mm_cid: below the CPUs this process may use
 
-def _portable_from_environment():
-    text = os.environ.get("DEFERPOOL_PORTABLE", "").strip()
-    if text not in ("", "0", "1"):
-        raise ValueError(f"DEFERPOOL_PORTABLE must be 0 or 1, not {text!r}")
-    return text == "1"
-
 find_no_area(&AREA, &NUMBER)
-cdef bint SECTIONS = not _portable_from_environment() and find_sections(&AREA, &NUMBER, &COMPACT)
+cdef bint SECTIONS = not flag("DEFERPOOL_PORTABLE") and find_sections(&AREA, &NUMBER, &COMPACT)
 
 def _usable_cpus():
     try:
@@ -48,6 +44,10 @@ def _highest_cpus():
 
 
 # ---- stop and start -----------------------------------------------------------------------------------
+
+cdef bint fence_all() noexcept nogil:
+    return barrier() == 0
+
 
 cdef void take_holder(P* p) noexcept nogil:
     cdef uint32_t turns = 0
@@ -446,4 +446,5 @@ def on_collection(phase, info):
     if phase == "start" and (_EVERY_COLLECTION_IS_FULL or info["generation"] == 2):
         for sched in remembered(_scheds):
             if sched.clear_on_gc:
-                sched.clearpools()
+                for pool in (<Sched>sched).live_pools():
+                    pool._clear_for_gc()

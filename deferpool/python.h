@@ -78,6 +78,9 @@ static inline void dp_raise(PyObject *exception)
 #endif
 }
 
+/* For Cython code that finds an error set already: it goes on as if it had come from this call. */
+static inline int dp_pass_on(void) { return -1; }
+
 /* What sys.exc_info() shows in the function or generator that runs now: put in, and what was there is the caller's.
  * Either may be NULL. What is raised meanwhile gets it as its __context__, as in an except or finally clause. */
 static inline PyObject *dp_swap_handled(PyObject *exception)

@@ -33,6 +33,8 @@ class RecordPool(ItemPool):
         sched: Sched | None = None,
         debug: bool | None = None,
         allocator: object = None,
+        name: str | None = None,
+        clear_on_gc: bool = True,
     ) -> None: ...
     @property
     def sizes(self) -> tuple[int, ...]: ...

@@ -4,7 +4,6 @@ Each record has 16 bytes before it that say whose it is and in which state, so t
 of another pool are found where they happen. A record is zeroed when it is given back, and new memory is zeroed
 memory, so a record is always zeroed when it is handed out, and a cached one refers to nothing.
 """
-import os
 import re
 from operator import index
 
@@ -16,12 +15,15 @@ from libc.stdint cimport UINT64_MAX, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
+from deferpool._cpython cimport METH_O, PyMethodDef, PyTypeObject, add_method
 from deferpool._handles cimport DECREF, SHARDED, SHARDS, Shard, begin, close, end
 from deferpool._platform cimport (
     SchedState, add64, cas64, die, line_alloc, line_free, load32, load64, number_hint, plain_alloc, plain_release,
 )
 from deferpool._pool cimport FaceOps, ItemPool, get, place_of
 from deferpool._sched cimport Sched
+
+from deferpool._environment import flag
 
 cdef extern from "Python.h":
     """
@@ -35,18 +37,8 @@ cdef extern from "Python.h":
     """
     uint32_t thread_hash "dp_thread_hash"() noexcept
     int referent "dp_referent"(PyObject* weak, PyObject** found) except -1
-    ctypedef struct PyMethodDef:
-        const char* ml_name
-        void* ml_meth
-        int ml_flags
-        const char* ml_doc
-    ctypedef struct PyTypeObject:
-        void* tp_dict
-    int METH_O
     const Py_ssize_t PY_SSIZE_T_MAX
-    object PyDescr_NewMethod(PyTypeObject*, PyMethodDef*)
     object PyWeakref_NewRef(object, PyObject*)
-    void PyType_Modified(PyTypeObject*)
 
 ABI = 1
 
@@ -165,13 +157,6 @@ def _checked_sizes(sizes):
     return tuple(rounded)
 
 
-def _debug_from_environment():
-    text = os.environ.get("DEFERPOOL_DEBUG", "").strip()
-    if text not in ("", "0", "1"):
-        raise ValueError(f"DEFERPOOL_DEBUG must be 0 or 1, not {text!r}")
-    return text == "1"
-
-
 _DEFAULT = object()
 
 @cython.no_gc_clear
@@ -192,6 +177,8 @@ cdef class RecordPool(ItemPool):
             later double free of one is still found. Default: what DEFERPOOL_DEBUG says (1: on).
         allocator: a capsule named "deferpool.Allocator" around a struct Allocator (records.pxd). Default: the C
             library's.
+        name: for stats().
+        clear_on_gc: whether full garbage collections clear the central pool (where its Sched wants that at all).
 
     Raises ValueError or TypeError for bad arguments, MemoryError. Thread-safe.
 
@@ -202,10 +189,12 @@ cdef class RecordPool(ItemPool):
     """
 
     def __cinit__(self, sizes=(16, 32, 48, 64, 80), *, cap=32, limit=_DEFAULT, Sched sched=None, debug=None,
-                  allocator=None):
+                  allocator=None, name=None, bint clear_on_gc=True):
         cdef Allocator* given
         cdef uint32_t unit, cls
         self.pool.ops = FaceOps(make=make_record, drop=drop_record, close=close_records, face=&self.layout)
+        self.name = name
+        self.clear_on_gc = clear_on_gc
         self.sizes = _checked_sizes(sizes)
         if limit is _DEFAULT:
             limit = 1024 * len(self.sizes)
@@ -224,7 +213,7 @@ cdef class RecordPool(ItemPool):
             self.allocator_owner = allocator
         else:
             raise TypeError(f"allocator must be a capsule named 'deferpool.Allocator', not {type(allocator).__name__}")
-        self.debug = _debug_from_environment() if debug is None else bool(debug)
+        self.debug = flag("DEFERPOOL_DEBUG") if debug is None else bool(debug)
         if self.debug:
             self.layout.quarantine.ring = <uint64_t*>calloc(4096, sizeof(uint64_t))
             if self.layout.quarantine.ring == NULL:
@@ -254,8 +243,6 @@ cdef class RecordPool(ItemPool):
     def __repr__(self):
         return f"<deferpool.RecordPool: {len(self.sizes)} classes, cap {self.cap}, limit {self.limit}>"
 
-
-# A method that Cython makes of a def statement has a reference count that all threads share.
 
 cdef object new_record(RecordPool pool, size):
     cdef size_t bytes_
@@ -403,9 +390,7 @@ cdef Record handle(RecordPool pool, void* memory, size_t size):
 
 cdef void publish() except *:
     """Cython's new and free and Python's share their names; the class statement cannot say that, so it is said here."""
-    cdef PyTypeObject* kind = <PyTypeObject*>RecordPool
-    (<dict>kind.tp_dict)["new"] = PyDescr_NewMethod(kind, &new_definition)
-    (<dict>kind.tp_dict)["free"] = PyDescr_NewMethod(kind, &free_definition)
-    PyType_Modified(kind)
+    add_method(<PyTypeObject*>RecordPool, &new_definition)
+    add_method(<PyTypeObject*>RecordPool, &free_definition)
 
 publish()

@@ -1,0 +1,35 @@
+# What Cython code says to CPython itself, where Cython's own words for it are slower or say something else.
+from cpython.object cimport PyObject
+
+cdef extern from "Python.h":
+    ctypedef int (*visitproc)(PyObject*, void*) noexcept
+    ctypedef int (*traverseproc)(PyObject*, visitproc, void*) noexcept
+    ctypedef struct PyTypeObject:
+        PyObject* tp_dict
+        traverseproc tp_traverse
+    ctypedef struct PyMethodDef:
+        const char* ml_name
+        void* ml_meth
+        int ml_flags
+        const char* ml_doc
+    int METH_FASTCALL, METH_KEYWORDS, METH_NOARGS, METH_O
+    object new_method "PyDescr_NewMethod"(PyTypeObject*, PyMethodDef*)
+    void PyType_Modified(PyTypeObject*) noexcept
+    void INCREF "Py_INCREF"(PyObject*) noexcept
+    void DECREF "Py_DECREF"(PyObject*) noexcept
+    void XDECREF "Py_XDECREF"(PyObject*) noexcept
+    bint occurred "PyErr_Occurred"() noexcept
+    PyObject* NONE "Py_None"
+
+cdef extern from "python.h":
+    void make_immortal "dp_make_immortal"(PyObject*) noexcept
+    int pass_on "dp_pass_on"() except -1            # the error that is set already
+
+
+cdef inline void add_method(PyTypeObject* kind, PyMethodDef* definition) except *:
+    """The interpreter's own kind of method: the reference count of what Cython makes of a def statement is one that
+    all threads share."""
+    method = new_method(kind, definition)
+    make_immortal(<PyObject*>method)
+    (<dict>kind.tp_dict)[(<bytes>definition.ml_name).decode()] = method
+    PyType_Modified(kind)

@@ -1,0 +1,51 @@
+# A fair line of threads and tasks that wait for things: who came first is served first.
+#
+# The line knows nothing of the things. Whoever may have made one free calls `serve`, which asks `find` for things as long
+# as somebody waits. Only one thread serves at a time and nobody waits for it: who finds it busy leaves a note that there
+# is more to do. So a finalizer that runs inside may call anything here.
+from libc.stdint cimport uint64_t
+
+from deferpool._platform cimport cas64
+
+cdef enum:                              # what a waiter has got
+    NOTHING = 0
+    ITEM = 1
+    PERMIT = 2                          # to make an item
+    CLOSED_LINE = 3                     # there will be none any more
+    LEFT = 4                            # it has gone away
+
+# A free thing for the first in line: ITEM or PERMIT, or NOTHING. And one back that nobody is there for.
+ctypedef uint64_t (*find_fn)(void* owner, void** item) noexcept
+ctypedef void (*back_fn)(void* owner, uint64_t what, void* item) noexcept
+
+cdef class Line:
+    cdef find_fn find
+    cdef back_fn back
+    cdef void* owner
+    cdef object waiters                 # a deque; each of its methods is one step
+    cdef uint64_t waiting               # how many are in it
+    cdef uint64_t serving               # 1: somebody does; 2: and has to look once more when done
+    cdef int process                    # whose threads these are
+    cdef void open(self, object owner, find_fn find, back_fn back)
+    cdef void serve(self) noexcept
+    cdef void close(self) noexcept
+    cdef void look_for_fork(self) noexcept
+    cdef bint is_mine_to_serve(self) noexcept
+    cdef bint hand(self, uint64_t what, void* item) noexcept
+    cdef Waiter join(self, Waiter waiter)
+    cdef Waiter wait(self, double timeout)
+
+    cdef inline bint empty(self) noexcept:
+        """Nobody waits; and whoever joins after this finds what this thread made free before it."""
+        return cas64(&self.waiting, 0, 0)
+
+cdef class Waiter:
+    cdef uint64_t got
+    cdef void* item
+    cdef Line line
+    cdef object owner                   # what `item` is to be given back to, should nobody take it
+    cdef object lock                    # a thread's: held until it is woken
+    cdef object loop, future            # a task's
+    cdef bint leave(self) noexcept      # before it was served
+    cdef uint64_t take(self, void** item) noexcept
+    cdef bint wake(self) noexcept

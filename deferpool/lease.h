@@ -1,0 +1,230 @@
+/* lease.h: what `with pool.lease() as object` works on.
+ *
+ * The with statement looks __enter__ and __exit__ up in the type and binds each to the object. Bound methods are objects,
+ * and to make two of them costs as much as the rest; so what these two bind to is the lease itself, which can be called:
+ * without arguments it enters, with three it leaves.
+ *
+ * A lease is for one with statement at a time. One that goes away without having been left has its object dropped, since
+ * somebody may still use that.
+ */
+#ifndef DEFERPOOL_LEASE_H
+#define DEFERPOOL_LEASE_H
+
+#include "python.h"
+
+typedef struct Lease {
+    PyObject_HEAD
+    vectorcallfunc call;
+    PyObject *pool, *object; /* object: NULL outside of with */
+    double timeout;          /* seconds; less than 0: for ever */
+} Lease;
+
+/* What the pool does for it. */
+static struct {
+    PyObject *(*acquire)(PyObject *pool, double timeout);
+    int (*release)(PyObject *pool, PyObject *object);
+    void (*discard)(PyObject *pool, PyObject *object);
+    PyObject *enter_in_task, *leave_in_task; /* coroutine functions of a lease */
+} lease_hooks;
+
+/* Leases that were used before, kept as they are: the collector knows them all the time, since to make it forget one and
+ * learn of it again costs more than all else here. Not where threads run at once, nor where references are counted. */
+#if !defined(Py_GIL_DISABLED) && !defined(Py_REF_DEBUG)
+#define DP_KEPT_LEASES 8
+static Lease *kept_leases[DP_KEPT_LEASES];
+static int kept_lease_count;
+#endif
+
+static PyTypeObject Lease_Type;
+
+static int lease_take(Lease *lease, PyObject *object)
+{
+    if (DP_USUALLY(lease->object == NULL)) {
+        lease->object = object;
+        return 0;
+    }
+    lease_hooks.release(lease->pool, object);
+    Py_DECREF(object);
+    PyErr_SetString(PyExc_RuntimeError, "this lease is in use already");
+    return -1;
+}
+
+static PyObject *lease_enter(Lease *lease)
+{
+    PyObject *object = lease_hooks.acquire(lease->pool, lease->timeout);
+    if (object == NULL || lease_take(lease, object) < 0) return NULL;
+    return Py_NewRef(object);
+}
+
+static PyObject *lease_leave(Lease *lease)
+{
+    PyObject *object = lease->object;
+    int failed;
+    if (!DP_USUALLY(object != NULL)) {
+        PyErr_SetString(PyExc_RuntimeError, "this lease is not in use");
+        return NULL;
+    }
+    lease->object = NULL;
+    failed = lease_hooks.release(lease->pool, object);
+    Py_DECREF(object);
+    if (failed) return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyObject *wrong_arguments(void)
+{
+    PyErr_SetString(PyExc_TypeError, "a lease is entered without arguments and left with three");
+    return NULL;
+}
+
+static PyObject *lease_call(PyObject *self, PyObject *const *arguments, size_t count, PyObject *names)
+{
+    (void)arguments;
+    if (names == NULL) {
+        if (PyVectorcall_NARGS(count) == 0) return lease_enter((Lease *)self);
+        if (PyVectorcall_NARGS(count) == 3) return lease_leave((Lease *)self);
+    }
+    return wrong_arguments();
+}
+
+/* ---- __enter__ and __exit__ as the type has them ------------------------------------------------------------------ */
+
+typedef struct Edge {
+    PyObject_HEAD
+    vectorcallfunc call;
+    Py_ssize_t count; /* of arguments, the lease included */
+} Edge;
+
+static PyObject *edge_get(PyObject *edge, PyObject *lease, PyObject *type)
+{
+    (void)type;
+    return Py_NewRef(lease == NULL || lease == Py_None ? edge : lease);
+}
+
+/* Not bound: as Lease.__enter__(lease) and Lease.__exit__(lease, type, value, traceback). */
+static PyObject *edge_call(PyObject *edge, PyObject *const *arguments, size_t count, PyObject *names)
+{
+    if (PyVectorcall_NARGS(count) != ((Edge *)edge)->count || names != NULL || !Py_IS_TYPE(arguments[0], &Lease_Type))
+        return wrong_arguments();
+    return lease_call(arguments[0], arguments + 1, ((Edge *)edge)->count - 1, NULL);
+}
+
+static PyTypeObject Edge_Type = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "deferpool.objects.Edge",
+    .tp_basicsize = sizeof(Edge),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_VECTORCALL | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .tp_vectorcall_offset = offsetof(Edge, call),
+    .tp_call = PyVectorcall_Call,
+    .tp_descr_get = edge_get,
+};
+
+static int add_edge(const char *name, Py_ssize_t count)
+{
+    Edge *edge = PyObject_New(Edge, &Edge_Type);
+    int failed;
+    if (edge == NULL) return -1;
+    edge->call = edge_call;
+    edge->count = count;
+    failed = PyDict_SetItemString(Lease_Type.tp_dict, name, (PyObject *)edge);
+    dp_make_immortal((PyObject *)edge);
+    Py_DECREF(edge);
+    return failed;
+}
+
+/* ---- the type -------------------------------------------------------------------------------------------------------- */
+
+static PyObject *lease_new(PyObject *pool, double timeout)
+{
+    Lease *lease;
+#ifdef DP_KEPT_LEASES
+    if (DP_USUALLY(kept_lease_count > 0)) {
+        lease = kept_leases[--kept_lease_count];
+        lease->pool = Py_NewRef(pool);
+        lease->timeout = timeout;
+        return (PyObject *)lease;
+    }
+#endif
+    lease = PyObject_GC_New(Lease, &Lease_Type);
+    if (lease == NULL) return NULL;
+    lease->call = lease_call;
+    lease->object = NULL;
+    lease->pool = Py_NewRef(pool);
+    lease->timeout = timeout;
+    PyObject_GC_Track(lease);
+    return (PyObject *)lease;
+}
+
+static void lease_dealloc(PyObject *self)
+{
+    Lease *lease = (Lease *)self;
+    PyObject *pool = lease->pool, *object = lease->object;
+    lease->pool = NULL;
+    lease->object = NULL;
+#ifdef DP_KEPT_LEASES
+    if (DP_USUALLY(kept_lease_count < DP_KEPT_LEASES)) {
+        Py_SET_REFCNT(self, 1); /* that of the array */
+        kept_leases[kept_lease_count++] = lease;
+    } else
+#endif
+    {
+        PyObject_GC_UnTrack(self);
+        PyObject_GC_Del(self);
+    }
+    if (object != NULL) {
+        lease_hooks.discard(pool, object);
+        Py_DECREF(object);
+    }
+    Py_DECREF(pool);
+}
+
+/* No tp_clear: whatever is in a cycle with a lease has one. */
+static int lease_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    Py_VISIT(((Lease *)self)->pool);
+    Py_VISIT(((Lease *)self)->object);
+    return 0;
+}
+
+static PyObject *lease_enter_in_task(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    return PyObject_CallOneArg(lease_hooks.enter_in_task, self);
+}
+
+static PyObject *lease_leave_in_task(PyObject *self, PyObject *arguments)
+{
+    (void)arguments;
+    return PyObject_CallOneArg(lease_hooks.leave_in_task, self);
+}
+
+static PyMethodDef lease_methods[] = {
+    {"__aenter__", lease_enter_in_task, METH_NOARGS, NULL},
+    {"__aexit__", lease_leave_in_task, METH_VARARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyTypeObject Lease_Type = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "deferpool.objects.Lease",
+    .tp_doc = "An object of a pool for the time of a with or async with statement: see Pool.lease.",
+    .tp_basicsize = sizeof(Lease),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_HAVE_VECTORCALL | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .tp_vectorcall_offset = offsetof(Lease, call),
+    .tp_call = PyVectorcall_Call,
+    .tp_dealloc = lease_dealloc,
+    .tp_traverse = lease_traverse,
+    .tp_methods = lease_methods,
+};
+
+/* 0, or -1 with an error. */
+static int lease_ready(void)
+{
+    if (PyType_Ready(&Edge_Type) < 0 || PyType_Ready(&Lease_Type) < 0) return -1;
+    if (add_edge("__enter__", 1) < 0 || add_edge("__exit__", 4) < 0) return -1;
+    dp_make_immortal((PyObject *)&Lease_Type);
+    dp_make_immortal((PyObject *)&Edge_Type);
+    PyType_Modified(&Lease_Type);
+    return 0;
+}
+#endif

@@ -1,0 +1,702 @@
+"""Pool: Python objects that are kept to be used again, never more of them than its bound.
+
+A plain pool's acquire and release are a section each. Whatever an option asks for beyond that (`how`) is done by the
+careful ones, which run the user's functions, always with nothing held.
+
+A thread that moves objects holds the GIL, or without a GIL is attached, all the while. So the collector, which runs when
+no thread is in the middle of anything, sees each cached object once.
+"""
+import os
+import time
+from threading import Event
+from types import GenericAlias
+
+cimport cython
+from cpython.exc cimport PyErr_Fetch, PyErr_Restore
+from cpython.object cimport PyObject
+from libc.stdint cimport INT64_MAX, UINT64_MAX, int64_t, uint32_t, uint64_t
+
+from deferpool._cpython cimport (
+    DECREF, INCREF, METH_FASTCALL, METH_KEYWORDS, METH_O, NONE, XDECREF, PyMethodDef, PyTypeObject, add_method, occurred,
+    pass_on, traverseproc, visitproc,
+)
+from deferpool._platform cimport cas32, cas64, likely, load32, load64
+from deferpool._pool cimport (
+    FaceOps, Figures, ItemPool, add_up, clear, clear_central, count_made, discard, drain_retired, each_cached, get,
+    get_anywhere, place_of, put,
+)
+from deferpool._sched cimport Sched, fence_all
+from deferpool._waiting cimport CLOSED_LINE, ITEM, NOTHING, PERMIT, Line, Waiter
+
+from deferpool._environment import flag
+from deferpool._waiting import wait_in_task
+from deferpool._watch import Watch
+
+cdef extern from "Python.h":
+    PyObject* call_none "PyObject_CallNoArgs"(PyObject*) noexcept
+    PyObject* call_one "PyObject_CallOneArg"(PyObject*, PyObject*) noexcept
+    PyObject* type_error "PyExc_TypeError"
+    void set_error "PyErr_SetString"(PyObject*, const char*) noexcept
+    void write_unraisable "PyErr_WriteUnraisable"(PyObject*) noexcept
+
+cdef extern from "lease.h":
+    ctypedef struct Lease:
+        PyObject* pool
+        PyObject* item "object"
+        double timeout
+    struct Hooks:
+        PyObject* (*acquire)(PyObject* pool, double timeout) noexcept
+        int (*release)(PyObject* pool, PyObject* item) noexcept
+        void (*discard)(PyObject* pool, PyObject* item) noexcept
+        PyObject* enter_in_task
+        PyObject* leave_in_task
+    Hooks lease_hooks
+    PyObject* lease_new(PyObject* pool, double timeout) except NULL
+    int lease_take(Lease* lease, PyObject* item) except -1
+    PyObject* lease_leave(Lease* lease) except NULL
+    int lease_ready() except -1
+
+cdef extern from "sharing.h":
+    ctypedef struct Sharing:
+        uint64_t shared
+    void sharing_begin(PyObject* object_) noexcept
+    void sharing_note(PyObject* object_, Sharing* sharing) noexcept
+
+cdef enum:                              # `how`: what a call has to do beyond its section
+    CHECKS = 1
+    RESETS = 2
+    LIMITED = 4                         # max_live
+    WATCHED = 8                         # debug
+    CLOSED = 16
+
+cdef double FOR_EVER = -1.0
+
+
+@cython.final
+cdef class Pool(ItemPool):
+    """A bounded pool of Python objects that are worth more than 150 ns or so to make.
+
+        parsers = Pool(Parser, reset=Parser.clear)
+        with parsers.lease() as parser:
+            parser.feed(data)
+
+    Objects wait in small caches, one for each P, over a central pool with a limit: `bound` is the most that are ever cached.
+
+    Parameters:
+        new: makes an object, without arguments. What it raises, acquire raises; None is a TypeError.
+        reset: called with an object that is released, before it is cached. If it raises, the object is dropped and
+            release raises that.
+        check: called with a cached object that is about to be acquired: whether it is still good. If not, it is dropped and
+            another taken; if it raises, it is dropped and acquire raises that.
+        on_drop: called with each object that leaves for good: past the limit, cleared, closed, discarded, failed in check or
+            reset. What it raises goes to sys.unraisablehook.
+        cap: most objects in one local cache: even, 2 to 32,766.
+        limit: most objects in the central pool; None for no limit.
+        max_live: most objects out and cached together; None for no limit. acquire then waits its turn when all are out:
+            first come, first served. An object that is not out cannot be released then (ValueError). Without it acquire
+            never waits.
+        name: for stats() and messages.
+        debug: finds double releases and foreign objects (ValueError), objects still used after their release
+            (RuntimeWarning) and objects never released (ResourceWarning with the place of acquisition), which takes a
+            microsecond or two a call. Default: what DEFERPOOL_DEBUG says (1: on). Without it a pool takes whatever is
+            released to it.
+        clear_on_gc: whether full garbage collections clear the central pool (where its Sched wants that at all).
+        sched: the Sched whose Ps to use. Default: the runtime's.
+
+    Raises ValueError or TypeError for bad arguments, MemoryError. Thread-safe. The garbage collector sees cached objects: one
+    that refers to its own pool can be collected with it. A pool that is dropped is closed. None of the functions is
+    called with anything held, so each may use the pool. In a forked child, what other threads had out stays out for ever.
+    """
+    cdef uint32_t place
+    cdef uint32_t how
+    cdef Sharing sharing
+    cdef uint64_t gets_before, idle     # at the last full collection; and since how many of them
+    cdef Line line                      # of those who wait; None without max_live
+    cdef uint64_t existing              # objects that there are or that somebody may make; at most max_live
+    cdef uint64_t most
+    cdef set taken                      # addresses of what is out
+    cdef readonly object new, reset, check, on_drop
+    cdef object watch                   # None without debug
+    cdef object drained                 # an Event, once somebody waits for what is out
+
+    __class_getitem__ = classmethod(GenericAlias)
+
+    def __cinit__(self, new, *, reset=None, check=None, on_drop=None, cap=32, limit=1024, max_live=None, name=None,
+                  debug=None, bint clear_on_gc=True, Sched sched=None):
+        self.pool.ops = FaceOps(make=<void* (*)(void*, uint32_t) noexcept nogil><void*>make_object,
+                                drop=<void (*)(void*, void*, uint32_t) noexcept nogil><void*>drop_object,
+                                close=NULL, face=<void*>self)
+        for role, function in (("new", new), ("reset", reset), ("check", check), ("on_drop", on_drop)):
+            if not callable(function) and (function is not None or role == "new"):
+                raise TypeError(f"{role} must be callable, not {type(function).__name__}")
+        if name is not None and not isinstance(name, str):
+            raise TypeError(f"name must be a str, not {type(name).__name__}")
+        self.name = name
+        self.new = new
+        self.reset = reset
+        self.check = check
+        self.on_drop = on_drop
+        self.clear_on_gc = clear_on_gc
+        self.how = (CHECKS if check is not None else 0) | (RESETS if reset is not None else 0)
+        if max_live is not None:
+            self.most = _checked_max_live(max_live)
+            self.taken = set()
+            self.line = Line.__new__(Line)
+            self.line.open(self, find_for_line, back_from_line)
+            self.how |= LIMITED
+        if flag("DEFERPOOL_DEBUG") if debug is None else debug:
+            self.watch = Watch(repr(self))
+            self.how |= WATCHED
+        self.open(sched, 1, cap, limit, NULL, NULL, NULL)
+        self.place = place_of(&self.pool, 0)
+        sharing_begin(<PyObject*>self)
+
+    def __del__(self):
+        cdef PyObject* kind
+        cdef PyObject* error
+        cdef PyObject* trace
+        PyErr_Fetch(&kind, &error, &trace)
+        if self.pool.central.stripes != NULL:
+            shut(self)
+            empty(self)
+            if self.watch is not None:
+                self.watch.report()
+        PyErr_Restore(kind, error, trace)
+
+    def __dealloc__(self):
+        # not empty only where the kernel refused to stop a P
+        self.pool.ops.drop = forget
+        each_cached(&self.pool, let_go, NULL)
+
+    def acquire_async(self, timeout=None):
+        """As acquire, to be awaited in an asyncio task: it waits without blocking the event loop. Safe to cancel."""
+        return _acquire_in_task(self, timeout_of(timeout))
+
+    def discard(self, obj, /):
+        """Instead of release, for an object that must not be used again: it leaves for good.
+
+        Raises TypeError for None; in debug mode and with max_live ValueError for an object that is not out. Thread-safe.
+        """
+        if obj is None:
+            raise TypeError("None is no object of a pool")
+        if load32(&self.how) & (LIMITED | WATCHED):
+            note_given(self, <PyObject*>obj)
+        INCREF(<PyObject*>obj)
+        lose(self, <PyObject*>obj)
+
+    def clear(self):
+        """Drops every cached object: those of the central pool and of all local caches.
+
+        Other threads may go on meanwhile; what they release during the call may stay. OSError when the kernel
+        refuses to stop a P. Thread-safe.
+        """
+        cdef int error = empty(self)
+        if error:
+            raise OSError(error, f"a P could not be stopped: {os.strerror(error)}")
+
+    def close(self):
+        """Ends the pool: cached objects are dropped now, those that are out as soon as they are released.
+
+        acquire raises RuntimeError from now on, also for those who wait. To close twice changes nothing. Thread-safe.
+        """
+        shut(self)
+        self.clear()
+
+    def drain(self, timeout=None):
+        """Closes the pool and waits until everything that is out has been released or discarded.
+
+        Parameters:
+            timeout: seconds; None: for ever.
+
+        Raises TimeoutError, which tells how many are still out; the pool is closed nevertheless. Thread-safe.
+        """
+        cdef double seconds = timeout_of(timeout), until = time.monotonic() + seconds
+        if self.drained is None:
+            self.drained = Event()
+        self.close()
+        while out(self) > 0:
+            left = until - time.monotonic() if seconds >= 0 else 0.1
+            if left <= 0:
+                raise TimeoutError(f"{out(self)} of {self!r} are still out")
+            self.drained.wait(min(left, 0.1))
+
+    @property
+    def max_live(self):
+        """Most objects out and cached together; None for no limit."""
+        return self.most if self.line is not None else None
+
+    @property
+    def debug(self):
+        """Whether it looks for misuse."""
+        return self.watch is not None
+
+    @property
+    def closed(self):
+        """Whether close was called."""
+        return bool(load32(&self.how) & CLOSED)
+
+    def _bound(self, procs):
+        bound = ItemPool._bound(self, procs)
+        return bound if self.line is None else self.most if bound is None else min(bound, self.most)
+
+    def stats(self):
+        """ItemPool.stats, and `max_live`, `waiting` (how many callers of acquire wait) and `out` in debug mode: how
+        many objects each place in the program has out, by "file:line"."""
+        figures = ItemPool.stats(self)
+        figures["max_live"] = self.max_live
+        figures["waiting"] = load64(&self.line.waiting) if self.line is not None else 0
+        if self.watch is not None:
+            figures["out"] = self.watch.places()
+        return figures
+
+    def _drain_retired(self):
+        drain_retired(&self.pool)
+
+    def _clear_central(self):
+        clear_central(&self.pool)
+
+    def _clear_for_gc(self):
+        ItemPool._clear_for_gc(self)
+        if self.sharing.shared:         # nobody learns when it is dropped; but then nobody uses it any more
+            gets = gets_of(self)
+            self.idle = self.idle + 1 if gets == self.gets_before else 0
+            self.gets_before = gets
+            if self.idle >= 2:
+                empty(self)
+
+    def __reduce__(self):
+        raise TypeError("a Pool can be neither copied nor pickled")
+
+    def __repr__(self):
+        made_by = getattr(self.new, "__qualname__", None) or type(self.new).__name__
+        return f"<deferpool.Pool{f' {self.name!r}' if self.name is not None else ''} of {made_by}>"
+
+
+def _checked_max_live(max_live):
+    try:
+        max_live = max_live.__index__()
+    except AttributeError:
+        raise TypeError(f"max_live must be an integer or None, not {type(max_live).__name__}") from None
+    if not 1 <= max_live < 2**63:
+        raise ValueError(f"max_live must be None or from 1 to 2**63 - 1, not {max_live}")
+    return max_live
+
+
+cdef double timeout_of(timeout) except -2.0:
+    cdef double seconds
+    if timeout is None:
+        return FOR_EVER
+    try:
+        seconds = timeout
+    except TypeError:
+        raise TypeError(f"timeout must be a number of seconds or None, not {type(timeout).__name__}") from None
+    if not seconds >= 0:
+        raise ValueError(f"timeout must not be negative: {timeout}")
+    return seconds
+
+
+cdef double timeout_given(PyObject** given, Py_ssize_t count, PyObject* names, name) except -2.0:
+    """The one argument of acquire and lease, by position or by name."""
+    cdef Py_ssize_t named = 0 if names == NULL else len(<tuple>names)
+    if count + named > 1:
+        raise TypeError(f"{name}() takes at most 1 argument ({count + named} given)")
+    if named and (<tuple>names)[0] != "timeout":
+        raise TypeError(f"{name}() got an unexpected keyword argument {(<tuple>names)[0]!r}")
+    return timeout_of(<object>given[0])
+
+
+# ---- acquire ------------------------------------------------------------------------------------------------------
+
+cdef PyObject* acquire(Pool self, PyObject** given, Py_ssize_t count, PyObject* names) except NULL:
+    if not likely(count == 0 and names == NULL):
+        return acquire_within(self, timeout_given(given, count, names, "acquire"))
+    return acquire_within(self, FOR_EVER)
+
+
+cdef inline PyObject* acquire_within(Pool self, double timeout) except NULL:
+    cdef void* item = get(&self.pool, self.place)
+    sharing_note(<PyObject*>self, &self.sharing)
+    if likely(item != NULL and load32(&self.how) == 0):
+        return <PyObject*>item
+    return acquire_carefully(self, item, timeout)
+
+
+cdef PyObject* acquire_carefully(Pool self, void* item, double timeout) except NULL:
+    """`item` was cached, or nothing was."""
+    cdef uint64_t got = may_take(self, &item)
+    if got == NOTHING:
+        got = self.line.wait(timeout).take(&item)
+    return prepared(self, got, item)
+
+
+async def _acquire_in_task(Pool self, double timeout):
+    cdef void* item = get(&self.pool, self.place)
+    cdef uint64_t got = may_take(self, &item)
+    cdef PyObject* found
+    if got == NOTHING:
+        waiter = await wait_in_task(self.line, timeout)
+        got = (<Waiter>waiter).take(&item)
+    found = prepared(self, got, item)
+    result = <object>found
+    DECREF(found)
+    return result
+
+
+cdef uint64_t may_take(Pool self, void** item) except CLOSED_LINE:
+    """ITEM: the one in hand; PERMIT: to make one; NOTHING: it must wait, and has nothing in hand."""
+    cdef uint32_t how = load32(&self.how)
+    if item[0] == NULL and occurred():  # new raised; a pool that is plain has called it already
+        pass_on()
+    if how & CLOSED:
+        if item[0] != NULL:
+            lose(self, item[0])
+        refuse_closed(self)
+    if how & LIMITED and not self.line.empty():     # others came before
+        if item[0] != NULL:
+            put(&self.pool, item[0], self.place)
+            item[0] = NULL
+        return NOTHING
+    if item[0] != NULL:
+        return ITEM
+    return PERMIT if not how & LIMITED or reserve(self) else NOTHING
+
+
+cdef PyObject* prepared(Pool self, uint64_t got, void* item) except NULL:
+    """An object that is good, new if need be."""
+    cdef uint32_t how = load32(&self.how)
+    if got == CLOSED_LINE:
+        refuse_closed(self)
+    while got == ITEM and how & CHECKS and not is_good(self, item):
+        item = NULL if how & LIMITED else get(&self.pool, self.place)
+        if item == NULL:
+            got = PERMIT
+    if got == PERMIT:
+        item = make_carefully(self)
+    if how & (LIMITED | WATCHED):
+        try:
+            note_taken(self, item, got == PERMIT)
+        except BaseException:
+            lose(self, item)
+            raise
+    return <PyObject*>item
+
+
+cdef int refuse_closed(Pool self) except -1:
+    raise RuntimeError(f"{self!r} is closed")
+
+
+cdef bint is_good(Pool self, void* item) except -1:
+    """What `check` says of it. One that is not good is dropped; what it leaves room for is still the caller's to make."""
+    cdef bint good = False
+    cdef bint asked = False
+    try:
+        good = bool(self.check(<object>item))
+        asked = True
+    finally:
+        if not good:
+            if asked and self.line is not None:
+                add(&self.existing, 1)
+            discard(&self.pool, item, 0)
+    return good
+
+
+cdef void* make_carefully(Pool self) except NULL:
+    """The caller may make one. If it cannot, somebody else may."""
+    cdef PyObject* made = make_one(self)
+    if made == NULL:
+        if self.line is not None:
+            add(&self.existing, UINT64_MAX)
+            self.line.serve()           # keeps the error
+        pass_on()
+    count_made(&self.pool, 0)
+    return made
+
+
+cdef PyObject* make_one(Pool self) noexcept:
+    """NULL with an error."""
+    cdef PyObject* made = call_none(<PyObject*>self.new)
+    if made == NONE:
+        DECREF(made)
+        set_error(type_error, b"new returned None, which is no object for a pool")
+        return NULL
+    return made
+
+
+# A limit on what is out is kept only if nothing comes back that is not out; in debug mode with all that can be said of it.
+
+cdef int note_taken(Pool self, void* item, bint new) except -1:
+    if self.watch is not None:
+        self.watch.taken(<object>item, new)
+    if self.line is not None:
+        self.taken.add(<size_t>item)
+    return 0
+
+
+cdef int note_given(Pool self, PyObject* thing) except -1:
+    if self.watch is not None:
+        self.watch.given(<object>thing)
+    if self.line is not None:
+        try:
+            self.taken.remove(<size_t>thing)
+        except KeyError:
+            raise ValueError(f"{<object>thing!r} is not out of {self!r}: released twice, or not of this pool") from None
+    return 0
+
+
+# ---- release ------------------------------------------------------------------------------------------------------
+
+cdef PyObject* release(Pool self, PyObject* thing) except NULL:
+    release_here(self, thing)
+    INCREF(NONE)
+    return NONE
+
+
+cdef inline int release_here(Pool self, PyObject* thing) except -1:
+    if likely(load32(&self.how) == 0 and thing != NONE):
+        INCREF(thing)
+        put(&self.pool, thing, self.place)
+        if not likely(load32(&self.how) == 0):
+            look_after(self)            # it was closed at that very moment
+        return 0
+    return release_carefully(self, thing)
+
+
+cdef int release_carefully(Pool self, PyObject* thing) except -1:
+    cdef uint32_t how = load32(&self.how)
+    if thing == NONE:
+        raise TypeError("None is no object of a pool")
+    if how & (LIMITED | WATCHED):
+        note_given(self, thing)
+    if how & CLOSED:
+        INCREF(thing)
+        lose(self, thing)
+        return 0
+    if how & RESETS:
+        try:
+            self.reset(<object>thing)
+        except BaseException:
+            INCREF(thing)
+            lose(self, thing)
+            raise
+    INCREF(thing)
+    put(&self.pool, thing, self.place)
+    look_after(self)
+    return 0
+
+
+cdef void look_after(Pool self) noexcept:
+    """After something was cached: a closed pool keeps nothing, and whoever waits gets it."""
+    if load32(&self.how) & CLOSED:
+        empty(self)
+        tell_drained(self)
+    elif self.line is not None and not self.line.empty():
+        self.line.serve()
+
+
+cdef void lose(Pool self, void* item) noexcept:
+    """For an object in hand that counts as out: it leaves for good, and the reference in hand with it."""
+    discard(&self.pool, item, 0)
+    if load32(&self.how) & CLOSED:
+        tell_drained(self)
+
+
+# ---- what the engine asks of this face ------------------------------------------------------------------------------
+
+cdef void* make_object(void* face, uint32_t cls) noexcept:
+    """For a plain pool. Where more is to be done, acquire does it, and this is NULL without an error."""
+    return make_one(<Pool>face) if load32(&(<Pool>face).how) == 0 else NULL
+
+
+cdef void drop_object(void* face, void* item, uint32_t cls) noexcept:
+    cdef PyObject* kind
+    cdef PyObject* error
+    cdef PyObject* trace
+    cdef PyObject* answer
+    cdef Pool self = <Pool>face
+    PyErr_Fetch(&kind, &error, &trace)
+    if self.on_drop is not None:
+        answer = call_one(<PyObject*>self.on_drop, <PyObject*>item)
+        if answer == NULL:
+            write_unraisable(<PyObject*>self.on_drop)
+        XDECREF(answer)
+    if self.watch is not None:
+        self.watch.dropped(<object>item)
+    DECREF(<PyObject*>item)
+    if self.line is not None:
+        add(&self.existing, UINT64_MAX)
+        if not self.line.empty():
+            self.line.serve()
+    PyErr_Restore(kind, error, trace)
+
+
+cdef void forget(void* face, void* item, uint32_t cls) noexcept nogil:
+    pass
+
+
+cdef int let_go(void* item, void* nothing) noexcept:
+    DECREF(<PyObject*>item)
+    return 0
+
+
+cdef int empty(Pool self) noexcept:
+    return clear(&self.pool)
+
+
+# ---- max_live -------------------------------------------------------------------------------------------------------
+
+cdef inline void add(uint64_t* word, uint64_t n) noexcept:
+    cdef uint64_t before = load64(word)
+    while not cas64(word, before, before + n):
+        before = load64(word)
+
+
+cdef bint reserve(Pool self) noexcept:
+    """Leave to make an object."""
+    cdef uint64_t existing
+    while True:
+        existing = load64(&self.existing)
+        if existing >= self.most:
+            return False
+        if cas64(&self.existing, existing, existing + 1):
+            return True
+
+
+cdef uint64_t find_for_line(void* owner, void** item) noexcept:
+    cdef Pool self = <Pool>owner
+    item[0] = get_anywhere(&self.pool, 0)
+    if item[0] != NULL:
+        return ITEM
+    return PERMIT if reserve(self) else NOTHING
+
+
+cdef void back_from_line(void* owner, uint64_t what, void* item) noexcept:
+    """Not served to anybody. The line looks itself whether somebody has come meanwhile."""
+    cdef Pool self = <Pool>owner
+    if what == PERMIT:
+        add(&self.existing, UINT64_MAX)
+    elif load32(&self.how) & CLOSED:
+        discard(&self.pool, item, 0)
+    else:
+        put(&self.pool, item, self.place)
+
+
+# ---- the end ----------------------------------------------------------------------------------------------------------
+
+cdef void shut(Pool self) noexcept:
+    cdef uint32_t how = load32(&self.how)
+    while not how & CLOSED and not cas32(&self.how, how, how | CLOSED):
+        how = load32(&self.how)
+    fence_all()                         # whoever has not seen it yet has cached what it releases, and that is found
+    if self.line is not None:
+        self.line.close()
+
+
+cdef int64_t out(Pool self) noexcept:
+    """How many objects callers have."""
+    cdef Figures figures
+    add_up(&self.pool, &figures)
+    return <int64_t>(figures.gets - figures.puts)
+
+
+cdef uint64_t gets_of(Pool self) noexcept:
+    cdef Figures figures
+    add_up(&self.pool, &figures)
+    return figures.gets
+
+
+cdef void tell_drained(Pool self) noexcept:
+    if self.drained is not None and out(self) <= 0:
+        self.drained.set()
+
+
+# ---- lease ------------------------------------------------------------------------------------------------------------
+
+cdef PyObject* lease(Pool self, PyObject** given, Py_ssize_t count, PyObject* names) except NULL:
+    if likely(count == 0 and names == NULL):
+        return lease_new(<PyObject*>self, FOR_EVER)
+    return lease_new(<PyObject*>self, timeout_given(given, count, names, "lease"))
+
+
+cdef void lose_leased(Pool self, PyObject* thing) noexcept:
+    """A lease ends that nobody has left."""
+    cdef PyObject* kind
+    cdef PyObject* error
+    cdef PyObject* trace
+    PyErr_Fetch(&kind, &error, &trace)
+    try:
+        self.discard(<object>thing)
+    except ValueError:                  # somebody has released it by hand
+        pass
+    PyErr_Restore(kind, error, trace)
+
+
+async def _enter_in_task(lease_):
+    cdef Lease* self = <Lease*><PyObject*>lease_
+    item = await _acquire_in_task(<Pool>self.pool, self.timeout)
+    INCREF(<PyObject*>item)
+    lease_take(self, <PyObject*>item)
+    return item
+
+
+async def _leave_in_task(lease_):
+    lease_leave(<Lease*><PyObject*>lease_)
+
+
+# ---- how the classes get what a class statement cannot say ------------------------------------------------------------
+
+cdef traverseproc traverse_attributes
+
+cdef int traverse(PyObject* self, visitproc visit, void* arg) noexcept:
+    cdef int answer = traverse_attributes(self, visit, arg)
+    return answer if answer else each_cached(&(<Pool>self).pool, <int (*)(void*, void*) noexcept>visit, arg)
+
+
+cdef PyMethodDef acquire_definition = PyMethodDef(
+    ml_name=b"acquire", ml_meth=<void*>acquire, ml_flags=METH_FASTCALL | METH_KEYWORDS, ml_doc=b"""acquire($self, timeout=None)
+--
+
+An object: a cached one, else a new one.
+
+Parameters:
+    timeout: with max_live, seconds to wait at most; None: for ever.
+
+Raises TimeoutError; RuntimeError when the pool is closed; what new or check raise; TypeError when new returns None; ValueError or
+TypeError for a bad timeout. Thread-safe.""")
+
+cdef PyMethodDef release_definition = PyMethodDef(
+    ml_name=b"release", ml_meth=<void*>release, ml_flags=METH_O, ml_doc=b"""release($self, obj, /)
+--
+
+Gives an object back. It must not be used any more.
+
+Raises TypeError for None; what reset raises (the object is dropped then); in debug mode and with max_live ValueError for an object that
+is not out. Thread-safe.""")
+
+cdef PyMethodDef lease_definition = PyMethodDef(
+    ml_name=b"lease", ml_meth=<void*>lease, ml_flags=METH_FASTCALL | METH_KEYWORDS, ml_doc=b"""lease($self, timeout=None)
+--
+
+An object for the time of a with or async with statement: acquired at its begin, released at its end.
+
+Parameters:
+    timeout: as for acquire.
+
+Raises as acquire and release do, where these happen. Thread-safe; one lease is for one with statement at a time.""")
+
+
+cdef void publish() except *:
+    global traverse_attributes
+    cdef PyTypeObject* kind = <PyTypeObject*>Pool
+    add_method(kind, &acquire_definition)
+    add_method(kind, &release_definition)
+    add_method(kind, &lease_definition)
+    traverse_attributes = kind.tp_traverse
+    kind.tp_traverse = traverse
+    lease_hooks.acquire = <PyObject* (*)(PyObject*, double) noexcept><void*>acquire_within
+    lease_hooks.release = <int (*)(PyObject*, PyObject*) noexcept><void*>release_here
+    lease_hooks.discard = <void (*)(PyObject*, PyObject*) noexcept><void*>lose_leased
+    lease_hooks.enter_in_task = <PyObject*>_enter_in_task
+    lease_hooks.leave_in_task = <PyObject*>_leave_in_task
+    lease_ready()
+
+publish()

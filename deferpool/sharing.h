@@ -1,0 +1,65 @@
+/* sharing.h: an object whose methods many threads call at once, without a GIL.
+ *
+ * Each call counts references of the object, in a word that all these threads write: that costs them more than the call, and
+ * two do less than one. An immortal object's references are not counted; but nobody learns either when the last one goes.
+ * From Python 3.14 on there are deferred counts, which give both, and an object has them from the start. On 3.13 only an
+ * object that threads are seen to share, in turns, more than SHARED_TURNS times, is made immortal, and not more than
+ * MOST_SHARED of them in a process: so programs that make and drop objects for ever get back all memory but that of these.
+ */
+#ifndef DEFERPOOL_SHARING_H
+#define DEFERPOOL_SHARING_H
+
+#include <Python.h>
+#include <stdint.h>
+
+#define SHARED_TURNS 1000
+#define MOST_SHARED 64
+
+typedef struct Sharing {
+    uint64_t thread; /* that called last */
+    uint64_t turns;  /* calls by another thread than the one before, until there are enough; no exact count */
+    uint64_t shared; /* 1: immortal */
+} Sharing;
+
+#if defined(Py_GIL_DISABLED) && PY_VERSION_HEX < 0x030E0000
+
+static uint64_t shared_objects; /* atomic */
+
+static __attribute__((noinline, cold)) void sharing_end(PyObject *object, Sharing *sharing)
+{
+    if (__atomic_fetch_add(&shared_objects, 1, __ATOMIC_RELAXED) < MOST_SHARED) {
+        /* The owner may be about to write the count that it has just read, and then the object is an ordinary one again,
+         * some of whose references were not counted. So it gets some that nobody gives back. */
+        __atomic_fetch_add(&object->ob_ref_shared, (Py_ssize_t)1 << 48, __ATOMIC_SEQ_CST);
+        __atomic_store_n(&object->ob_ref_local, _Py_IMMORTAL_REFCNT_LOCAL, __ATOMIC_SEQ_CST);
+        __atomic_store_n(&sharing->shared, 1, __ATOMIC_RELAXED);
+    } else {
+        __atomic_fetch_sub(&shared_objects, 1, __ATOMIC_RELAXED);
+    }
+}
+
+static inline void sharing_note(PyObject *object, Sharing *sharing)
+{
+    uint64_t turns = __atomic_load_n(&sharing->turns, __ATOMIC_RELAXED), thread;
+    if (__builtin_expect(turns > SHARED_TURNS, 1)) return;
+    thread = _Py_ThreadId();
+    if (__atomic_load_n(&sharing->thread, __ATOMIC_RELAXED) == thread) return;
+    __atomic_store_n(&sharing->thread, thread, __ATOMIC_RELAXED);
+    if (__atomic_fetch_add(&sharing->turns, 1, __ATOMIC_RELAXED) == SHARED_TURNS) sharing_end(object, sharing);
+}
+
+#else
+
+static inline void sharing_note(PyObject *object, Sharing *sharing) { (void)object, (void)sharing; }
+
+#endif
+
+static inline void sharing_begin(PyObject *object)
+{
+#if defined(Py_GIL_DISABLED) && PY_VERSION_HEX >= 0x030E0000
+    PyUnstable_Object_EnableDeferredRefcount(object);
+#else
+    (void)object;
+#endif
+}
+#endif
