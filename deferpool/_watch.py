@@ -1,6 +1,7 @@
 """What a pool in debug mode knows of its objects: which are out, since where, and what was done wrong with them.
 
-Known by address; a weak reference, where the object can have one, tells when one is lost.
+Objects are known by address; a weak reference, where one can have one, tells when it is lost. While an object rests in
+the pool it is of another class, if it is of one that Python lets it leave: one whose every method raises.
 """
 from __future__ import annotations
 
@@ -8,15 +9,17 @@ import sys
 import warnings
 import weakref
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, NoReturn
 
 
 @dataclass
 class _Seen:
     out: bool
     place: str  # where that was done, as "file:line"
-    references: int  # that it had when it was made, to itself for instance
     weak: weakref.ref[object] | None
+    awake: type | None = None  # its class, while it is of another
 
 
 class Watch:
@@ -27,20 +30,14 @@ class Watch:
         self._known: dict[int, _Seen] = {}
 
     def taken(self, obj: object, new: bool) -> None:
-        """It goes out. Warns when somebody has kept it after its release."""
-        address = id(obj)
-        references = sys.getrefcount(obj)
-        seen = self._known.get(address)
+        """It goes out."""
+        seen = self._known.get(id(obj))
         if new or seen is None:
             if seen is not None:
                 self._lost(seen)
-            self._known[address] = _Seen(True, _place(), references, self._weak(obj))
-            return
-        if references > seen.references:
-            warnings.warn(f"{obj!r} of {self._pool} is still used after its release at {seen.place}: "
-                          f"{references - seen.references} more references to it than when it was made",
-                          RuntimeWarning, stacklevel=2)
-        seen.out, seen.place = True, _place()
+            self._known[id(obj)] = _Seen(True, _place(), self._weak(obj))
+        else:
+            seen.out, seen.place = True, _place()
 
     def given(self, obj: object) -> None:
         """It comes back. ValueError when it is not out."""
@@ -51,8 +48,31 @@ class Watch:
             raise ValueError(f"{obj!r} of {self._pool} is released twice: it was at {seen.place}")
         seen.out, seen.place = False, _place()
 
+    def rests(self, obj: Any) -> None:
+        """It is about to be cached."""
+        seen = self._known[id(obj)]
+        cls = type(obj)
+        resting = _resting_class(cls)
+        if resting is not None:
+            _used_after_release[id(obj)] = f"this {cls.__qualname__} of {self._pool} was released at {seen.place}"
+            try:
+                obj.__class__ = resting
+            except TypeError:  # of a class whose objects stay what they are
+                del _used_after_release[id(obj)]
+            else:
+                seen.awake = cls
+
+    def wakes(self, obj: Any) -> None:
+        """It leaves the caches."""
+        seen = self._known.get(id(obj))
+        if seen is not None and seen.awake is not None:
+            object.__setattr__(obj, "__class__", seen.awake)
+            seen.awake = None
+            _used_after_release.pop(id(obj), None)
+
     def dropped(self, obj: object) -> None:
-        """It has left for good."""
+        """It leaves for good."""
+        self.wakes(obj)
         self._known.pop(id(obj), None)
 
     def places(self) -> dict[str, int]:
@@ -87,3 +107,34 @@ class Watch:
 def _place() -> str:
     frame = sys._getframe(2)
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
+# ---- classes of objects that rest --------------------------------------------------------------------------------
+
+_used_after_release: dict[int, str] = {}  # by address: what to say of it
+_resting_classes: weakref.WeakKeyDictionary[type, type | None] = weakref.WeakKeyDictionary()
+_HARMLESS = {"__class__", "__class_getitem__", "__del__", "__dict__", "__init__", "__init_subclass__", "__module__",
+             "__new__", "__repr__", "__slots__", "__subclasshook__", "__weakref__"}
+_EVERY_USE = ("__getattribute__", "__setattr__", "__delattr__")
+
+
+def _resting_class(cls: type) -> type | None:
+    """A subclass whose objects can do nothing; None where there cannot be one."""
+    if cls not in _resting_classes:
+        named = {name for base in cls.__mro__[:-1] for name in vars(base) if name[:2] == name[-2:] == "__"} - _HARMLESS
+        methods = {name for name in named if callable(getattr(cls, name, None))}
+        body: dict[str, object] = {name: _refuse(name) for name in (*methods, *_EVERY_USE)}
+        body |= {"__slots__": (), "__repr__": object.__repr__, "__module__": cls.__module__}
+        try:
+            _resting_classes[cls] = type(cls)(f"Released{cls.__name__}", (cls,), body)
+        except Exception:  # a final class, or one that asks more of its subclasses
+            _resting_classes[cls] = None
+    return _resting_classes[cls]
+
+
+def _refuse(name: str) -> Callable[..., NoReturn]:
+    def used(self: object, *_: object, **__: object) -> NoReturn:
+        raise RuntimeError(f"used after its release: {_used_after_release.get(id(self), 'an object of a pool')}")
+
+    used.__name__ = name
+    return used

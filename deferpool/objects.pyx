@@ -39,6 +39,9 @@ cdef extern from "Python.h":
     void set_error "PyErr_SetString"(PyObject*, const char*) noexcept
     void write_unraisable "PyErr_WriteUnraisable"(PyObject*) noexcept
 
+cdef extern from "python.h":
+    bint is_finalizing "dp_is_finalizing"() noexcept
+
 cdef extern from "lease.h":
     ctypedef struct Lease:
         PyObject* pool
@@ -96,9 +99,9 @@ cdef class Pool(ItemPool):
             first come, first served. An object that is not out cannot be released then (ValueError). Without it acquire
             never waits.
         name: for stats() and messages.
-        debug: finds double releases and foreign objects (ValueError), objects still used after their release
-            (RuntimeWarning) and objects never released (ResourceWarning with the place of acquisition), which takes a
-            microsecond or two a call. Default: what DEFERPOOL_DEBUG says (1: on). Without it a pool takes whatever is
+        debug: finds double releases and foreign objects (ValueError), objects used after their release (RuntimeError there,
+            for objects of classes written in Python) and objects never released (ResourceWarning with the place of
+            acquisition), which takes some microseconds a call. Default: what DEFERPOOL_DEBUG says (1: on). Without it a pool takes whatever is
             released to it.
         clear_on_gc: whether full garbage collections clear the central pool (where its Sched wants that at all).
         sched: the Sched whose Ps to use. Default: the runtime's.
@@ -160,7 +163,11 @@ cdef class Pool(ItemPool):
             shut(self)
             empty(self)
             if self.watch is not None:
-                self.watch.report()
+                try:
+                    self.watch.report()
+                except Exception:
+                    if not is_finalizing():     # where modules may have lost their names
+                        raise
         PyErr_Restore(kind, error, trace)
 
     def __dealloc__(self):
@@ -366,10 +373,14 @@ cdef PyObject* prepared(Pool self, uint64_t got, void* item) except NULL:
     cdef uint32_t how = load32(&self.how)
     if got == CLOSED_LINE:
         refuse_closed(self)
+    if how & WATCHED and got == ITEM:
+        self.watch.wakes(<object>item)
     while got == ITEM and how & CHECKS and not is_good(self, item):
         item = NULL if how & LIMITED else get(&self.pool, self.place)
         if item == NULL:
             got = PERMIT
+        elif how & WATCHED:
+            self.watch.wakes(<object>item)
     if got == PERMIT:
         item = make_carefully(self)
     if how & (LIMITED | WATCHED):
@@ -478,6 +489,8 @@ cdef int release_carefully(Pool self, PyObject* thing) except -1:
             INCREF(thing)
             lose(self, thing)
             raise
+    if how & WATCHED:
+        self.watch.rests(<object>thing)
     INCREF(thing)
     put(&self.pool, thing, self.place)
     look_after(self)
@@ -514,13 +527,13 @@ cdef void drop_object(void* face, void* item, uint32_t cls) noexcept:
     cdef PyObject* answer
     cdef Pool self = <Pool>face
     PyErr_Fetch(&kind, &error, &trace)
+    if self.watch is not None:
+        self.watch.dropped(<object>item)
     if self.on_drop is not None:
         answer = call_one(<PyObject*>self.on_drop, <PyObject*>item)
         if answer == NULL:
             write_unraisable(<PyObject*>self.on_drop)
         XDECREF(answer)
-    if self.watch is not None:
-        self.watch.dropped(<object>item)
     DECREF(<PyObject*>item)
     if self.line is not None:
         add(&self.existing, UINT64_MAX)

@@ -113,6 +113,18 @@ static inline PyObject *dp_handled(void)
     return item->exc_value;
 }
 
+/* ---- the interpreter's end ---------------------------------------------------------------------------------------- */
+
+/* It is on its way out: modules may have lost their names. */
+static inline int dp_is_finalizing(void)
+{
+#if PY_VERSION_HEX >= 0x030D0000
+    return Py_IsFinalizing();
+#else
+    return _Py_IsFinalizing();
+#endif
+}
+
 /* ---- reference counts --------------------------------------------------------------------------------------------- */
 
 /* Where threads run at once, counting the references of what all of them call is what they wait for. Free-threaded 3.13

@@ -1,0 +1,178 @@
+"""debug=True: misuse is found, and its place is told."""
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from helpers import output_of, run_threads
+from pool_helpers import Thing, assert_at_rest
+
+from deferpool import Pool
+
+OPTIONS: list[dict[str, Any]] = [{}, {"max_live": 50}, {"check": lambda _: True, "reset": id}]
+
+
+@pytest.fixture(params=OPTIONS, ids=["plain", "limited", "asked"])
+def pool(request: pytest.FixtureRequest) -> Pool[Any]:
+    return Pool(Thing, debug=True, **request.param)
+
+
+def test_double_release_tells_where_the_first_was(pool: Pool[Any]) -> None:
+    thing = pool.acquire()
+    pool.release(thing)
+    for call in (pool.release, pool.discard):
+        with pytest.raises(ValueError, match=r"is released twice: it was at .*test_pool_debug.py:\d+"):
+            call(thing)
+    assert_at_rest(pool)
+
+
+def test_foreign_object(pool: Pool[Any]) -> None:
+    other: Pool[Thing] = Pool(Thing, debug=True)
+    strangers: list[Any] = [Thing(), [], other.acquire()]
+    for thing in strangers:
+        for call in (pool.release, pool.discard):
+            with pytest.raises(ValueError, match="is no object of <deferpool.Pool of Thing>"):
+                call(thing)
+    assert_at_rest(pool)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        del other
+
+
+def test_what_was_discarded_is_foreign(pool: Pool[Any]) -> None:
+    thing = pool.acquire()
+    pool.discard(thing)
+    with pytest.raises(ValueError, match="is no object of"):
+        pool.release(thing)
+    assert_at_rest(pool)
+
+
+class Parser:
+    def __init__(self) -> None:
+        self.fed: list[int] = []
+
+    def feed(self, n: int) -> None:
+        self.fed.append(n)
+
+    def __len__(self) -> int:
+        return len(self.fed)
+
+    def __call__(self) -> None: ...
+
+
+class Slotted:
+    __slots__ = ("fed",)
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda parser: parser.feed(1), lambda parser: parser.fed, lambda parser: setattr(parser, "fed", []), len, bool,
+        lambda parser: parser(), lambda parser: delattr(parser, "fed"),
+    ],
+)
+def test_use_after_release(use: Callable[[Any], object]) -> None:
+    pool: Pool[Any] = Pool(Parser, debug=True, reset=lambda parser: parser.fed.clear(), check=lambda it: not it.fed)
+    parser = pool.acquire()
+    parser.feed(3)
+    pool.release(parser)
+    with pytest.raises(RuntimeError, match=r"after its release: this Parser of .* was released at .*_debug.py:\d+"):
+        use(parser)
+    assert isinstance(parser, Parser)
+    assert "Parser object at" in repr(parser)
+    again = pool.acquire()
+    assert again is parser
+    assert type(parser) is Parser
+    parser.feed(1)
+    assert len(parser) == 1
+    pool.release(parser)
+    assert_at_rest(pool)
+
+
+def test_what_is_dropped_is_itself_again() -> None:
+    dropped: list[tuple[type, list[int]]] = []
+    pool: Pool[Any] = Pool(Parser, debug=True, on_drop=lambda parser: dropped.append((type(parser), parser.fed)))
+    pool.release(pool.acquire())
+    pool.clear()
+    assert dropped == [(Parser, [])]
+    pool.discard(pool.acquire())
+    assert dropped == [(Parser, [])] * 2
+
+
+def test_slots_too() -> None:
+    pool: Pool[Any] = Pool(Slotted, debug=True)
+    thing = pool.acquire()
+    thing.fed = 1
+    pool.release(thing)
+    with pytest.raises(RuntimeError, match="used after its release"):
+        thing.fed = 2
+    assert pool.acquire() is thing
+    assert thing.fed == 1
+    pool.release(thing)
+
+
+class Final:
+    def __init_subclass__(cls) -> None:
+        raise TypeError("final")
+
+
+@pytest.mark.parametrize("new", [list, dict, bytearray, Final])
+def test_objects_that_stay_what_they_are(new: Callable[[], Any]) -> None:
+    pool: Pool[Any] = Pool(new, debug=True)
+    thing = pool.acquire()
+    pool.release(thing)
+    assert type(thing) is new
+    assert pool.acquire() is thing
+    pool.release(thing)
+
+
+def test_an_object_that_is_lost(pool: Pool[Any]) -> None:
+    with pytest.warns(ResourceWarning, match=r"was never released: acquired at .*test_pool_debug.py:\d+"):
+        pool.acquire()
+
+
+def test_one_without_weak_references_is_missed_when_the_pool_ends() -> None:
+    pool: Pool[Any] = Pool(list, debug=True)
+    things = [pool.acquire(), pool.acquire()]
+    assert list(pool.stats()["out"].values()) == [2]
+    pool.release(things.pop())
+    with pytest.warns(ResourceWarning, match=r"was never released: acquired at .*test_pool_debug.py:\d+") as warned:
+        del pool
+    assert len(warned) == 1
+
+
+def test_leases_and_tasks_tell_the_place_of_their_user() -> None:
+    import asyncio
+
+    pool: Pool[Any] = Pool(Thing, debug=True)
+    with pool.lease():
+        assert [place.partition(":")[0] for place in pool.stats()["out"]] == [__file__]
+
+    async def body() -> None:
+        async with pool.lease():
+            (place,) = pool.stats()["out"]
+            assert place.startswith(__file__)
+
+    asyncio.run(body())
+    assert pool.stats()["out"] == {}
+
+
+def test_threads(pool: Pool[Any]) -> None:
+    def work() -> None:
+        for _ in range(300):
+            things = [pool.acquire(timeout=30) for _ in range(10)]
+            for thing in things:
+                pool.release(thing)
+            del things, thing
+
+    run_threads(*[work] * 4)
+    assert pool.stats()["out"] == {}
+    assert_at_rest(pool)
+
+
+def test_environment() -> None:
+    code = "import deferpool; print(deferpool.Pool(list).debug, deferpool.Pool(list, debug=False).debug)"
+    assert output_of(code, DEFERPOOL_DEBUG="1") == "True False"
+    assert output_of(code) == "False False"
