@@ -57,7 +57,8 @@ class Watch:
             _used_after_release[id(obj)] = f"this {cls.__qualname__} of {self._pool} was released at {seen.place}"
             try:
                 obj.__class__ = resting
-            except TypeError:  # of a class whose objects stay what they are
+            except TypeError:  # of a class whose objects stay what they are; do not ask again: it can stop all threads
+                _resting_classes[cls] = None
                 del _used_after_release[id(obj)]
             else:
                 seen.awake = cls
