@@ -5,9 +5,11 @@
 # (make is the last resort) and one-owner. Generic over void*: what an item is, only the face knows.
 from libc.stdint cimport uint32_t, uint64_t
 
-from deferpool._central cimport Central, Tally
+from deferpool._central cimport Central, Tally, Terms
 from deferpool._platform cimport DONE, Front, alloc_fn, likely, release_fn, section_pop, section_push
 from deferpool._sched cimport Member, Sched
+
+cdef enum: MAX_CLASSES = 32            # of any face
 
 # What the engine asks of a face; called with no lock and no P held. make may fail with NULL, drop cannot fail.
 cdef struct FaceOps:
@@ -27,7 +29,7 @@ cdef struct Pool:
     Central central
     Member member
     uint64_t peak                       # most items seen cached
-    uint64_t noted                      # room handed out when that was last looked at
+    uint64_t noted                      # units of room handed out when that was last looked at
     uint64_t orphans                    # in a forked child: items that other threads had in hand; live for ever
     uint64_t bypass_gets                # atomic; calls past the last class
     uint64_t bypass_puts
@@ -72,6 +74,9 @@ cdef inline uint32_t place_of(const Pool* pool, uint32_t cls) noexcept nogil:
 cdef inline uint32_t class_at(const Pool* pool, uint32_t at) noexcept nogil:
     return at // pool.stride
 
+cdef inline const Terms* terms_of(const Pool* pool, uint32_t cls) noexcept nogil:
+    return &pool.central.terms[cls]
+
 
 cdef inline void* get(Pool* pool, uint32_t at) noexcept nogil:
     """An item of the class: from the P's local cache, else from the central pool, else new. NULL: no memory."""
@@ -98,3 +103,9 @@ cdef class ItemPool:
     cdef object __weakref__
     cdef int open(self, Sched sched, uint32_t classes, cap, limit,
                   alloc_fn alloc, release_fn release, void* arg) except -1
+    # The same with a cap for each class (0: no local caches of it), what its items weigh, and a limit in these units.
+    cdef int open_weighted(self, Sched sched, uint32_t classes, const uint32_t* caps, const uint64_t* weights,
+                           uint64_t limit, alloc_fn alloc, release_fn release, void* arg) except -1
+
+cdef uint32_t checked_cap(cap) except 0
+cdef uint64_t checked_limit(name, limit) except? 0      # UINT64_MAX for None

@@ -12,7 +12,7 @@ from libc.stdint cimport uint32_t, uint64_t
 
 from deferpool._handles cimport Handles
 from deferpool._platform cimport alloc_fn, likely, release_fn, zero16
-from deferpool._pool cimport ItemPool, get, put
+from deferpool._pool cimport MAX_CLASSES, ItemPool, get, put
 
 # The layout that the inlined code relies on, platform.h included, has this number. Cython imports every class
 # of this file into each module that cimports it, this one first; where the installed library has another
@@ -22,7 +22,6 @@ cdef class abi_1:
     pass
 
 cdef enum:
-    MAX_CLASSES = 32
     SMALL = 1024                        # bytes; the class of a record up to this is looked up in one step
     # `mark` is the pool's token plus the state of the record
     LIVE = 0

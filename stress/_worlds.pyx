@@ -498,7 +498,7 @@ cdef class World(Controller):
             stripe = &self.pool.central.stripes[i]
             batch = stripe.full
             while batch != NULL:
-                if batch.n > self.pool.central.half:
+                if batch.n > stripe.terms.half:
                     self.broken(BATCH, i // stripes, batch.n, 0)
                 walked += batch.n
                 batch = batch.next
@@ -568,7 +568,7 @@ cdef class World(Controller):
             while batch != NULL:
                 n += 1
                 batch = batch.next
-            if n != stripe.spares or n > self.pool.central.max_spares:
+            if n != stripe.spares or n > stripe.terms.max_spares:
                 self.broken(SPARES, stripe.spares, n, 0)
             meta += n
         cached += items
