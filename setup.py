@@ -13,7 +13,7 @@ from glob import glob
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
-LIBRARY = ["_central", "_defer", "_exitstack", "_pool", "_sched", "records"]
+LIBRARY = ["_block", "_central", "_defer", "_exitstack", "_pool", "_sched", "records"]
 MACROS = {
     "_pool": [("DP_ENGINE", "1")],  # these two hold thread-local storage and ask the kernel
     "_sched": [("DP_ENGINE", "1")],

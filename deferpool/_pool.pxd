@@ -18,6 +18,14 @@ cdef struct FaceOps:
     void (*close)(void* face) noexcept nogil        # nothing is cached any more: frees what the face holds itself
     void* face
 
+# Where memory comes from. A pool of a harness or of a debugger may bring its own, in a capsule "deferpool.Allocator".
+cdef struct Allocator:
+    void* (*alloc)(void* arg, size_t size) noexcept nogil       # zeroed, aligned as the face says, or NULL
+    void (*release)(void* arg, void* memory) noexcept nogil
+    void* (*alloc_meta)(void* arg, size_t size) noexcept nogil  # for batches and caches; may be NULL: calloc
+    void (*release_meta)(void* arg, void* memory) noexcept nogil
+    void* arg
+
 cdef struct Pool:
     Front front                         # what sections read
     uint32_t stride                     # bytes from one class's cache to the next
@@ -107,5 +115,8 @@ cdef class ItemPool:
     cdef int open_weighted(self, Sched sched, uint32_t classes, const uint32_t* caps, const uint64_t* weights,
                            uint64_t limit, alloc_fn alloc, release_fn release, void* arg) except -1
 
+# Arguments of the faces.
+cdef Allocator* checked_allocator(capsule) except NULL
+cdef bint checked_debug(debug) except -1                # None: what DEFERPOOL_DEBUG says
 cdef uint32_t checked_cap(cap) except 0
 cdef uint64_t checked_limit(name, limit) except? 0      # UINT64_MAX for None

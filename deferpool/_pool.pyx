@@ -7,6 +7,7 @@ import os
 from operator import index
 
 cimport cython
+from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_IsValid
 from libc.stdint cimport UINT64_MAX, int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 
@@ -466,6 +467,26 @@ def _integer(name, value):
         return index(value)
     except TypeError:
         raise TypeError(f"{name} must be an integer, not {type(value).__name__}") from None
+
+
+cdef Allocator* checked_allocator(capsule) except NULL:
+    """What a capsule holds, which must be kept as long as the allocator is used."""
+    cdef Allocator* given
+    if not PyCapsule_IsValid(capsule, "deferpool.Allocator"):
+        raise TypeError(f"allocator must be a capsule named 'deferpool.Allocator', not {type(capsule).__name__}")
+    given = <Allocator*>PyCapsule_GetPointer(capsule, "deferpool.Allocator")
+    if given.alloc == NULL or given.release == NULL:
+        raise ValueError("an Allocator must have alloc and release")
+    return given
+
+
+cdef bint checked_debug(debug) except -1:
+    if debug is not None:
+        return bool(debug)
+    text = os.environ.get("DEFERPOOL_DEBUG", "").strip()
+    if text not in ("", "0", "1"):
+        raise ValueError(f"DEFERPOOL_DEBUG must be 0 or 1, not {text!r}")
+    return text == "1"
 
 
 cdef uint32_t checked_cap(cap) except 0:
