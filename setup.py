@@ -13,7 +13,7 @@ from glob import glob
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
-LIBRARY = ["_block", "_central", "_defer", "_exitstack", "_pool", "_sched", "records"]
+LIBRARY = ["_block", "_central", "_defer", "_exitstack", "_pages", "_pool", "_sched", "buffers", "records"]
 MACROS = {
     "_pool": [("DP_ENGINE", "1")],  # these two hold thread-local storage and ask the kernel
     "_sched": [("DP_ENGINE", "1")],
@@ -23,6 +23,8 @@ STRESS = ["_ledger", "_load", "_baselines", "_interrupts", "_bench", "_model", "
 EXPLORER = ["_fibers", "_worlds"]
 HEADERS = {
     "_defer": ["deferpool/python.h", "deferpool/frames.h", "deferpool/platform.h"],
+    "_pages": ["deferpool/pages.h", "deferpool/platform.h"],
+    "buffers": ["deferpool/pages.h", "deferpool/platform.h"],
     "_exitstack": ["deferpool/python.h", *glob("deferpool/exitstack/*.h")],
 }
 VARIANTS = {

@@ -6,7 +6,7 @@ from cpython.object cimport PyObject
 from libc.stddef cimport size_t
 from libc.stdint cimport uint32_t, uint64_t
 
-from deferpool._handles cimport Handles, end
+from deferpool._handles cimport Handles, begin, end
 from deferpool._platform cimport SchedState, cas64, load32, load64, number_hint
 from deferpool._pool cimport ItemPool
 
@@ -34,7 +34,6 @@ cdef int open_handles(Handles* handles, pool) except -1
 cdef void close_handles(Handles* handles, pool) noexcept
 cdef void free_handles(Handles* handles) noexcept
 
-cdef void own(Block block, ItemPool pool, Handles* handles, void* memory, size_t size) noexcept
 cdef int refuse(Block block, uint64_t views, const char* what) except -1
 
 # Methods of an extension type: those that Cython makes have reference counts that all threads share.
@@ -64,6 +63,16 @@ cdef inline uint64_t take(Block block) noexcept nogil:
 cdef inline uint32_t shard_here(SchedState* sched) noexcept:
     """Of handles: one for each P, where its number is to be had."""
     return number_hint(sched) if not load32(&sched.portable) else thread_hash()
+
+
+cdef inline void own(Block block, ItemPool pool, Handles* handles, void* memory, size_t size) noexcept:
+    """For a new block, which nobody else knows yet."""
+    block.counted = begin(handles, <PyObject*>pool, shard_here(pool.pool.front.sched))
+    block.owner = <PyObject*>pool
+    block.handles = handles
+    block.size = size
+    block.memory = memory
+    block.state = 1
 
 
 cdef inline void disown(Block block) noexcept:

@@ -4,12 +4,10 @@ One word says whether it has memory and how many views of it there are, so a rel
 whichever threads they come from.
 """
 from cpython.object cimport PyObject
-from libc.stddef cimport size_t
 from libc.stdint cimport UINT64_MAX, uint64_t
 
-from deferpool._handles cimport DECREF, SHARDED, SHARDS, Handles, Shard, add, begin, close
+from deferpool._handles cimport DECREF, SHARDED, SHARDS, Handles, Shard, add, close
 from deferpool._platform cimport cas64, line_alloc, line_free, load64, plain_alloc, plain_release
-from deferpool._pool cimport ItemPool
 
 cdef extern from "Python.h":
     """
@@ -105,16 +103,6 @@ cdef class Block:
     def __repr__(self):
         where = f"at {self.address:#x}" if self.address else "free"
         return f"<deferpool.{type(self).__name__}: {self.size} bytes, {where}>"
-
-
-cdef void own(Block block, ItemPool pool, Handles* handles, void* memory, size_t size) noexcept:
-    """For a new block, which nobody else knows yet."""
-    block.counted = begin(handles, <PyObject*>pool, shard_here(pool.pool.front.sched))
-    block.owner = <PyObject*>pool
-    block.handles = handles
-    block.size = size
-    block.memory = memory
-    block.state = 1
 
 
 cdef int refuse(Block block, uint64_t views, const char* what) except -1:

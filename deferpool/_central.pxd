@@ -62,8 +62,7 @@ cdef void close_central(Central* c) noexcept nogil
 
 cdef Batch* new_batch(Central* c, const Terms* terms) noexcept nogil
 cdef uint64_t find_room(Central* c, uint64_t want) noexcept nogil
-cdef uint64_t items_in(const Central* c) noexcept nogil     # no more than weigh `limit`
-cdef uint64_t units_in(const Central* c) noexcept nogil     # what they weigh: at most limit
+cdef uint64_t items_in(const Central* c) noexcept nogil     # no more than `limit` has units for
 cdef void note(Stripe* stripe, const Tally* tally) noexcept nogil
 cdef void trim_central(Central* c) noexcept nogil
 

@@ -84,14 +84,6 @@ cdef uint64_t items_in(const Central* c) noexcept nogil:
     return min(items, load64(&c.reserved) // lightest)
 
 
-cdef uint64_t units_in(const Central* c) noexcept nogil:
-    cdef uint64_t units = 0
-    cdef uint32_t i
-    for i in range(c.classes * (c.mask + 1)):
-        units += load64(&c.stripes[i].items) * c.stripes[i].terms.weight
-    return min(units, load64(&c.reserved))
-
-
 # ---- whole batches ------------------------------------------------------------------------------------
 
 cdef Batch* new_batch(Central* c, const Terms* terms) noexcept nogil:

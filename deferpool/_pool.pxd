@@ -55,11 +55,16 @@ cdef struct Figures:
     uint64_t created, destroyed, dropped
     uint64_t gets, puts                 # follow from these
 
+# What a pool's items come to when those of each class have so many bytes.
+cdef struct Bytes:
+    uint64_t local, central, out        # out: with callers
+
 # When the inlined section has ended with something else than DONE.
 cdef void* get_slow(Pool* pool, uint32_t at, int status) noexcept nogil
 cdef void put_slow(Pool* pool, void* item, uint32_t at, int status) noexcept nogil
 cdef void look(Pool* pool, Look* seen) noexcept nogil
 cdef void add_up(Pool* pool, Figures* figures) noexcept nogil
+cdef void weigh(Pool* pool, const uint64_t* sizes, Bytes* bytes_) noexcept nogil
 
 # Emptying, while others go on: the central pool; what removed Ps hold; all of it (0 or an error number).
 cdef void clear_central(Pool* pool) noexcept nogil

@@ -318,6 +318,27 @@ cdef void add_up(Pool* pool, Figures* f) noexcept nogil:
     f.puts = f.tally.puts + f.local + f.pops + f.tally.popped - f.tally.pushed
 
 
+cdef void weigh(Pool* pool, const uint64_t* sizes, Bytes* bytes_) noexcept nogil:
+    cdef uint32_t i, cls
+    cdef uint64_t local, central
+    cdef int64_t out
+    cdef Stripe* stripe
+    memset(bytes_, 0, sizeof(Bytes))
+    for cls in range(pool.classes):
+        local = central = 0
+        out = 0
+        for i in range(load32(&pool.member.equipped)):
+            local += count_of(load64(&cache_of(pool, i, cls).word), terms_of(pool, cls).cap)
+        for i in range(pool.central.mask + 1):
+            stripe = stripe_of(&pool.central, cls, i)
+            central += load64(&stripe.items)
+            out += load64(&stripe.created) - load64(&stripe.destroyed)
+        out -= local + central
+        bytes_.local += local * sizes[cls]
+        bytes_.central += central * sizes[cls]
+        bytes_.out += max(out, 0) * sizes[cls]
+
+
 # ---- taking items from a P that is not ours ------------------------------------------------------------------
 
 cdef enum: HAND = 256                   # at most this many pointers at a time, and never more than a batch
