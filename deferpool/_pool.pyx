@@ -669,7 +669,10 @@ cdef class ItemPool:
     def _local_bound(self):
         """Most items in the local caches of one P."""
         cdef uint32_t cls
-        return sum([terms_of(&self.pool, cls).cap for cls in range(self.pool.classes)])
+        cdef uint64_t items = 0
+        for cls in range(self.pool.classes):
+            items += terms_of(&self.pool, cls).cap
+        return items
 
     def stats(self):
         """The pool's figures: a dict. Never blocks or slows anybody, and so is no snapshot.

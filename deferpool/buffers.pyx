@@ -237,7 +237,10 @@ cdef class BufferPool(ItemPool):
     def caps(self):
         """For each class: most buffers in one of its local caches. 0: the central pool serves it alone."""
         cdef uint32_t i
-        return tuple([terms_of(&self.pool, i).cap for i in range(self.memory.classes)])
+        caps = []                       # no comprehension: Cython's drops an item twice when there is no memory for it
+        for i in range(self.memory.classes):
+            caps.append(terms_of(&self.pool, i).cap)
+        return tuple(caps)
 
     @property
     def limit(self):
@@ -262,6 +265,8 @@ cdef class BufferPool(ItemPool):
         (out with callers) and `bound_bytes` (most that can be cached; None without a limit). Thread-safe.
         """
         cdef Bytes weight
+        cdef uint64_t local = 0
+        cdef uint32_t i
         figures = ItemPool.stats(self)
         procs = self.owner.counted()
         bound = None
@@ -269,7 +274,9 @@ cdef class BufferPool(ItemPool):
         central = weight.central
         if self.pool.central.limit != UINT64_MAX:
             most = self.pool.central.limit * (1 if self.in_bytes else self.classes[-1])
-            bound = procs * sum([cap * size for cap, size in zip(self.caps, self.classes, strict=True)]) + most
+            for i in range(self.memory.classes):
+                local += terms_of(&self.pool, i).cap * self.memory.sizes[i]
+            bound = procs * local + most
             central = min(central, most)        # what moves from stripe to stripe meanwhile is met twice
         figures["cached_bytes"] = weight.local + central
         figures["central_bytes"] = central
