@@ -18,8 +18,6 @@ cdef extern from "Python.h":
     #endif
     """
     int referent "dp_referent"(PyObject* weak, PyObject** found) except -1
-    ctypedef struct PyTypeObject:
-        void* tp_dict
     object PyDescr_NewMethod(PyTypeObject*, PyMethodDef*)
     PyObject* PyWeakref_NewRef(object, PyObject*) except NULL
     void PyType_Modified(PyTypeObject*)

@@ -11,8 +11,8 @@ from libc.stdint cimport UINT64_MAX, uint32_t, uint64_t
 from libc.string cimport memset
 
 from deferpool._block cimport (
-    METH_FASTCALL, METH_NOARGS, METH_O, Block, PyMethodDef, close_handles, disown, free_handles, open_handles, own,
-    publish, refuse, take,
+    METH_FASTCALL, METH_NOARGS, METH_O, Block, PyMethodDef, PyTypeObject, close_handles, destructor, disown, free_handles,
+    free_object, new_block, open_handles, own, publish, refuse, take,
 )
 from deferpool._handles cimport Handles
 from deferpool._pages cimport Blocks, close_blocks, give_block, map, open_blocks, page, take_block, unmap
@@ -309,7 +309,7 @@ cdef Py_ssize_t length_of(n) except -1:
 
 cdef object get_buffer(BufferPool pool, n):
     cdef size_t length = length_of(n)
-    cdef Buffer buffer = Buffer.__new__(Buffer)
+    cdef Buffer buffer = <Buffer>new_block(<PyTypeObject*>Buffer)
     cdef Memory* memory = &pool.memory
     cdef void* block
     cdef uint32_t i
@@ -357,11 +357,6 @@ cdef class Buffer(Block):
     def __len__(self):
         return self.size
 
-    def __dealloc__(self):
-        if self.state:
-            give(self)
-        disown(self)
-
 
 cdef inline void give(Buffer buffer) noexcept nogil:
     """Its memory, which nobody else has any more, back to the pool."""
@@ -374,6 +369,14 @@ cdef inline void give(Buffer buffer) noexcept nogil:
         drop_large(home, buffer.memory, buffer.size)
     else:
         put(home.pool, buffer.memory, buffer.place)
+
+
+cdef void end_buffer(Buffer buffer) noexcept:
+    """The last reference is gone: the type's tp_dealloc."""
+    if buffer.state:
+        give(buffer)
+    disown(buffer)
+    free_object(<void*>buffer)
 
 
 cdef object release_buffer(Buffer buffer, PyObject* unused):
@@ -418,6 +421,7 @@ cdef PyMethodDef exit_definition = PyMethodDef(ml_name=b"__exit__", ml_meth=<voi
 Releases the buffer, unless that was done inside. Raises BufferError while a view of it exists: it can be released later.""")
 
 # Methods that Cython makes of def statements have reference counts that all threads share, and are slower to call.
+(<PyTypeObject*>Buffer).tp_dealloc = <destructor>end_buffer
 publish(BufferPool, &get_definition)
 publish(Buffer, &release_definition)
 publish(Buffer, &enter_definition)

@@ -15,7 +15,8 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
 from deferpool._block cimport (
-    METH_O, Block, PyMethodDef, close_handles, disown, free_handles, open_handles, own, publish, refuse, take,
+    METH_O, Block, PyMethodDef, PyTypeObject, close_handles, destructor, disown, free_handles, free_object, new_block,
+    open_handles, own, publish, refuse, take,
 )
 from deferpool._platform cimport add64, cas64, die, load64, plain_alloc, plain_release
 from deferpool._pool cimport Allocator, FaceOps, ItemPool, checked_allocator, checked_debug, get, place_of
@@ -273,16 +274,19 @@ cdef class Record(Block):
     def __init__(self):
         raise TypeError("records are made by RecordPool.new")
 
-    def __dealloc__(self):
-        if self.state:
-            (<RecordPool>self.owner).free(self.memory)
-        disown(self)
+
+cdef void end_record(Record record) noexcept:
+    """The last reference is gone: the type's tp_dealloc."""
+    if record.state:
+        (<RecordPool>record.owner).free(record.memory)
+    disown(record)
+    free_object(<void*>record)
 
 
 cdef Record handle(RecordPool pool, void* memory, size_t size):
     cdef Record record
     try:
-        record = Record.__new__(Record)
+        record = <Record>new_block(<PyTypeObject*>Record)
     except MemoryError:
         pool.free(memory)
         raise
@@ -290,6 +294,7 @@ cdef Record handle(RecordPool pool, void* memory, size_t size):
     return record
 
 
+(<PyTypeObject*>Record).tp_dealloc = <destructor>end_record
 # Cython's new and free and Python's share their names; the class statement cannot say that, so it is said here.
 publish(RecordPool, &new_definition)
 publish(RecordPool, &free_definition)
