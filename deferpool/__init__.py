@@ -14,8 +14,8 @@ from deferpool.buffers import Buffer, BufferPool
 from deferpool.records import Record, RecordPool
 
 __all__ = [
-    "AsyncExitStack", "Buffer", "BufferPool", "ExitStack", "Goexit", "Record", "RecordPool", "Sched", "clearpools", "defer", "deferring",
-    "get_include", "goexit", "procresize", "procs", "recover", "stats",
+    "AsyncExitStack", "Buffer", "BufferPool", "ExitStack", "Goexit", "Record", "RecordPool", "Sched", "clearpools",
+    "defer", "deferring", "get_include", "goexit", "procresize", "procs", "recover", "stats",
 ]
 
 

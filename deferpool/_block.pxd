@@ -1,7 +1,7 @@
 # Block: one piece of a pool's memory, as Python holds it. Base of Record and Buffer.
 #
-# It keeps its pool, gives its memory to one caller only, and not while a view of it exists. Whose memory it is and where
-# that goes, only the class above knows: it takes and gives back in its own release and in its own tp_dealloc.
+# It keeps its pool, gives its memory to one caller only, and not while a view of it exists. Where that goes, only the
+# class above knows: it takes and gives back in its own release and in its own tp_dealloc.
 from cpython.object cimport PyObject
 from libc.stddef cimport size_t
 from libc.stdint cimport uint32_t, uint64_t
@@ -36,8 +36,8 @@ cdef void free_handles(Handles* handles) noexcept
 
 cdef int refuse(Block block, uint64_t views, const char* what) except -1
 
-# Python's own ways with the objects of an extension type, in place of Cython's. Methods that Cython makes have reference
-# counts that all threads share; its way to make an object and to end it takes a sixth of the time of a get and a release.
+# Python's own ways with the objects of an extension type, in place of Cython's. Methods that Cython makes have
+# reference counts that all threads share; its way to make an object and to end it is a tenth of a get and a release.
 cdef extern from "Python.h":
     ctypedef void (*destructor)(PyObject*)
     ctypedef struct PyTypeObject:
@@ -58,7 +58,7 @@ cdef void publish(kind, PyMethodDef* definition) except *
 
 
 cdef inline uint64_t take(Block block) noexcept nogil:
-    """0: its memory is the caller's now, and no other's. Else why not: 1 when it is gone, or more when there are views."""
+    """0: its memory is the caller's now, and nobody else's. Else why not: 1 when it is gone, more when there are views."""
     cdef uint64_t state
     while not cas64(&block.state, 1, 0):
         state = load64(&block.state)

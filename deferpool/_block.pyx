@@ -91,7 +91,7 @@ cdef class Block:
         add(&self.state, UINT64_MAX)
 
     def __reduce__(self):
-        raise TypeError(f"a {type(self).__name__} is one handle of one block of memory: it can be neither copied nor pickled")
+        raise TypeError(f"a {type(self).__name__} is the one handle of its memory: it can be neither copied nor pickled")
 
     @property
     def address(self):

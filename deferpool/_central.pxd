@@ -2,9 +2,10 @@
 #
 # Per class some stripes, each a stack of full batches and a stack of spare empty ones under one lock. A lock is
 # held to exchange pointers, never to walk items, allocate or free, so its length does not depend on `cap`.
-# `limit` counts the whole pool, in units: an item of a class weighs so many. Room below it is handed out to stripes, and stays with a stripe when its items go: so a
-# stripe that empties and fills again asks nobody. Only where none is left does a thread take what other stripes have
-# to spare, and only where they have none is the pool full. Keeps total-bound and reuse. Knows nothing of Ps.
+# `limit` counts the whole pool, in units: an item of a class weighs so many. Room below it is handed out to stripes, and
+# stays with a stripe when its items go: so a stripe that empties and fills again asks nobody. Only where none is left does
+# a thread take what other stripes have to spare, and only where they have none is the pool full. Room has no class: what
+# is too little for an item of one is found by others. Keeps total-bound and reuse. Knows nothing of Ps.
 from libc.stdint cimport uint32_t, uint64_t
 
 from deferpool._platform cimport alloc_fn, count, load64, lock, release_fn, store64, unlock
@@ -53,7 +54,7 @@ cdef struct Central:
     release_fn release
     void* arg
     char line[64]
-    uint64_t reserved                   # units: items and room of all stripes, and what threads have in hand; never past limit
+    uint64_t reserved                   # units: items, room of all stripes, what threads have in hand; never past limit
     char line2[56]
 
 cdef bint open_central(Central* c, uint32_t classes, uint32_t stripes, const uint32_t* caps, const uint64_t* weights,

@@ -1,8 +1,8 @@
 # Blocks of whole pages, of one size, whose memory goes back to the operating system when they are given back.
 #
 # A mapping for each block would be simple, but a process may have 65,530 of them and no more, and a block between two
-# others cannot be unmapped without making one. The C library's aligned blocks lose a page each. So blocks lie side by side
-# in regions of 16 MiB or more: one that is given back loses its memory and keeps its place, until the pool ends.
+# others cannot be unmapped without making one. The C library's aligned blocks lose a page each. So blocks lie side by
+# side in regions of 16 MiB or more: one that is given back loses its memory and keeps its place, until the pool ends.
 # Atomic and without a lock, which a fork would have to hold.
 from libc.stddef cimport size_t
 from libc.stdint cimport uint64_t

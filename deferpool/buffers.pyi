@@ -1,5 +1,4 @@
 from collections.abc import Iterable
-from types import TracebackType
 from typing import Any, SupportsIndex, final
 
 from deferpool._block import Block
@@ -13,9 +12,7 @@ class Buffer(Block):
     def release(self) -> None: ...
     def __len__(self) -> int: ...
     def __enter__(self) -> Buffer: ...
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None, /
-    ) -> None: ...
+    def __exit__(self, *exception: object) -> None: ...
 
 @final
 class BufferPool(ItemPool):

@@ -11,15 +11,15 @@ from libc.stdint cimport UINT64_MAX, uint32_t, uint64_t
 from libc.string cimport memset
 
 from deferpool._block cimport (
-    METH_FASTCALL, METH_NOARGS, METH_O, Block, PyMethodDef, PyTypeObject, close_handles, destructor, disown, free_handles,
-    free_object, new_block, open_handles, own, publish, refuse, take,
+    METH_FASTCALL, METH_NOARGS, METH_O, Block, PyMethodDef, PyTypeObject, close_handles, destructor, disown,
+    free_handles, free_object, new_block, open_handles, own, publish, refuse, take,
 )
 from deferpool._handles cimport Handles
 from deferpool._pages cimport Blocks, close_blocks, give_block, map, open_blocks, page, take_block, unmap
 from deferpool._platform cimport add64, load64
 from deferpool._pool cimport (
-    MAX_CLASSES, Allocator, Bytes, FaceOps, ItemPool, Pool, checked_allocator, checked_cap, checked_debug, checked_limit, get,
-    place_of, put, terms_of, weigh,
+    MAX_CLASSES, Allocator, Bytes, FaceOps, ItemPool, Pool, checked_allocator, checked_cap, checked_debug,
+    checked_limit, get, place_of, put, terms_of, weigh,
 )
 from deferpool._sched cimport Sched, default_sched
 
@@ -176,8 +176,8 @@ cdef class BufferPool(ItemPool):
     cdef readonly tuple classes
     cdef bint in_bytes                  # what the limit counts
 
-    def __cinit__(self, classes=(4096, 16384, 65536, 262144, 1048576), *, cap=None, limit=_DEFAULT, limit_bytes=_DEFAULT,
-                  bint zero=False, Sched sched=None, debug=None, allocator=None):
+    def __cinit__(self, classes=(4096, 16384, 65536, 262144, 1048576), *, cap=None, limit=_DEFAULT,
+                  limit_bytes=_DEFAULT, bint zero=False, Sched sched=None, debug=None, allocator=None):
         cdef uint32_t caps[MAX_CLASSES]
         cdef uint64_t weights[MAX_CLASSES]
         cdef uint64_t bound
@@ -328,13 +328,16 @@ cdef object get_buffer(BufferPool pool, n):
     return buffer
 
 
-cdef PyMethodDef get_definition = PyMethodDef(ml_name=b"get", ml_meth=<void*>get_buffer, ml_flags=METH_O, ml_doc=b"""get($self, n, /)
+cdef PyMethodDef get_definition = PyMethodDef(ml_name=b"get", ml_meth=<void*>get_buffer, ml_flags=METH_O,
+                                              ml_doc=b"""get($self, n, /)
 --
 
 A `Buffer` of n bytes, of the smallest class that fits, page-aligned.
 
-It holds what its memory held last, or zeros in a pool with `zero`. Raises ValueError for a negative n, TypeError for one
-that is no integer, MemoryError. Thread-safe.""")
+It holds what its memory held last, or zeros in a pool with `zero`. Where threads run without the GIL, let each look the
+method up once: `get = pool.get`; otherwise they all write the pool's reference count.
+
+Raises ValueError for a negative n, TypeError for one that is no integer, MemoryError. Thread-safe.""")
 
 
 # ---- buffers ----------------------------------------------------------------------------------------------------
@@ -406,7 +409,8 @@ cdef PyMethodDef release_definition = PyMethodDef(ml_name=b"release", ml_meth=<v
 
 Gives the memory back to the pool.
 
-Raises BufferError while a view of it exists, ValueError when it was released before; nothing has changed then. Thread-safe.""")
+Raises BufferError while a view of it exists, ValueError when it was released before; nothing has changed then.
+Thread-safe.""")
 
 cdef PyMethodDef enter_definition = PyMethodDef(ml_name=b"__enter__", ml_meth=<void*>enter_buffer, ml_flags=METH_NOARGS,
                                                 ml_doc=b"""__enter__($self, /)
@@ -418,7 +422,8 @@ cdef PyMethodDef exit_definition = PyMethodDef(ml_name=b"__exit__", ml_meth=<voi
                                                ml_doc=b"""__exit__($self, /, *exception)
 --
 
-Releases the buffer, unless that was done inside. Raises BufferError while a view of it exists: it can be released later.""")
+Releases the buffer, unless that was done inside. Raises BufferError while a view of it exists: it can be released
+later.""")
 
 # Methods that Cython makes of def statements have reference counts that all threads share, and are slower to call.
 (<PyTypeObject*>Buffer).tp_dealloc = <destructor>end_buffer

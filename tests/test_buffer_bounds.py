@@ -36,7 +36,9 @@ def local_bytes(pool: deferpool.BufferPool) -> int:
 
 @pytest.mark.parametrize("procs", [1, 2, 3, 4, 16, 64, 500, 1024])
 @pytest.mark.parametrize(
-    "classes", [(4096, 16384, 65536, 262144, 1048576), (4096,), (64 * MIB,), (2 * MIB, 32 * MIB), range(4096, 2**17, 4096)])
+    "classes",
+    [(4096, 16384, 65536, 262144, 1048576), (4096,), (64 * MIB,), (2 * MIB, 32 * MIB), range(4096, 2**17, 4096)],
+)
 def test_local_caches_hold_64_mib_by_default(procs: int, classes: Any) -> None:
     sched = deferpool.Sched(procs, portable=True, clear_on_gc=False)
     pool = deferpool.BufferPool(classes, sched=sched, allocator=CountingAllocator(meta=False).capsule)
@@ -197,8 +199,6 @@ def test_limit_in_bytes_while_threads_run(mode: Mode, threads: int) -> None:
     assert pool.stats()["central_bytes"] == limit // 4096 * 4096
     pool.clear()
     assert allocator.items.out == 0
-    del pool
-    allocator.assert_nothing_left()
 
 
 # ---- clear, collections, resize ---------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """BufferPool from Python: its arguments, and what a buffer is while it is out, viewed, released or gone."""
 from __future__ import annotations
 
+import contextlib
 import gc
 import io
 import socket
@@ -125,8 +126,8 @@ def test_none_is_no_limit(arguments: dict[str, Any]) -> None:
 @pytest.mark.parametrize("limit", [0, 1, 2**63 - 1])
 @pytest.mark.parametrize("name", ["limit", "limit_bytes"])
 def test_extremes(mode: Mode, name: str, limit: int) -> None:
-    pool = deferpool.BufferPool([4096, 1], sched=mode.sched(1), **{name: limit}) if False else deferpool.BufferPool(
-        [4096, 8192], cap=32_766, sched=mode.sched(1), **{name: limit})
+    arguments: dict[str, Any] = {name: limit}
+    pool = deferpool.BufferPool([4096, 8192], cap=32_766, sched=mode.sched(1), **arguments)
     assert getattr(pool, name) == limit
     held = [pool.get(5_000) for _ in range(10)]
     del held
@@ -370,8 +371,9 @@ def test_with(mode: Mode) -> None:
 
 def test_with_and_a_view_that_stays() -> None:
     pool = deferpool.BufferPool(sched=private_sched())
-    with pytest.raises(BufferError) as caught, pool.get(10) as buffer:
-        view = memoryview(buffer)
+    buffer = pool.get(10)
+    view = memoryview(buffer)
+    with pytest.raises(BufferError) as caught, buffer:
         raise KeyError
     assert isinstance(caught.value.__context__, KeyError)
     view[:] = b"0123456789"
@@ -432,7 +434,8 @@ def test_buffers_are_made_by_pools_only() -> None:
     with pytest.raises(TypeError, match=r"buffers are made by BufferPool\.get"):
         deferpool.Buffer()
     empty = deferpool.Buffer.__new__(deferpool.Buffer)
-    assert (empty.pool, empty.address, len(empty)) == (None, None, 0)
+    nothing: Any = (empty.pool, empty.address, len(empty))
+    assert nothing == (None, None, 0)
     for use in (empty.release, empty.__enter__, lambda: memoryview(empty)):
         with pytest.raises(ValueError, match="is free"):
             use()
@@ -473,18 +476,14 @@ def test_a_release_and_a_view_at_once() -> None:
 
     def look() -> None:
         for i, buffer in enumerate(buffers):
-            try:
+            with contextlib.suppress(ValueError):
                 views[i] = memoryview(buffer)
-            except ValueError:
-                pass
 
     def release() -> None:
         for i, buffer in enumerate(buffers):
-            try:
+            with contextlib.suppress(BufferError, ValueError):
                 buffer.release()
                 released[i] += 1
-            except (BufferError, ValueError):
-                pass
 
     run_threads(look, release, release)
     for view, ended in zip(views, released, strict=True):

@@ -42,7 +42,7 @@ def test_wheel_has_what_is_needed_and_no_more(checkout: Path, wheel: Path) -> No
     wanted = {"__init__.pxd", "records.pxd", "records.pyi", "_sched.pyi", "py.typed", "platform.h", "frames.h"}
     assert {f"deferpool/{name}" for name in wanted} <= names
     binaries = {name.partition(".")[0] for name in names if name.endswith(".so")}
-    compiled = ("_block", "_central", "_defer", "_exitstack", "_pool", "_sched", "records")
+    compiled = ("_block", "_central", "_defer", "_exitstack", "_pages", "_pool", "_sched", "buffers", "records")
     assert binaries == {f"deferpool/{name}" for name in compiled}
     assert {name.split("/")[0] for name in names} == {"deferpool", metadata.split("/")[0]}
     pure = {name for name in names if name.endswith(".py")}
