@@ -13,7 +13,8 @@ from glob import glob
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
-LIBRARY = ["_central", "_defer", "_exitstack", "_pool", "_sched", "_waiting", "objects", "records"]
+LIBRARY = ["_block", "_central", "_defer", "_exitstack", "_pages", "_pool", "_sched", "_waiting", "buffers", "objects",
+           "records"]
 MACROS = {
     "_pool": [("DP_ENGINE", "1")],  # these two hold thread-local storage and ask the kernel
     "_sched": [("DP_ENGINE", "1")],
@@ -24,6 +25,8 @@ EXPLORER = ["_fibers", "_worlds"]
 HEADERS = {
     "_defer": ["deferpool/python.h", "deferpool/frames.h", "deferpool/platform.h"],
     "objects": ["deferpool/python.h", "deferpool/lease.h", "deferpool/sharing.h", "deferpool/platform.h"],
+    "_pages": ["deferpool/pages.h", "deferpool/platform.h"],
+    "buffers": ["deferpool/pages.h", "deferpool/platform.h"],
     "_exitstack": ["deferpool/python.h", *glob("deferpool/exitstack/*.h")],
 }
 VARIANTS = {

@@ -10,12 +10,13 @@ from deferpool._exitstack import AsyncExitStack, ExitStack
 from deferpool._sched import Sched
 from deferpool._sched import default as _default
 from deferpool._sched import on_collection as _on_collection
+from deferpool.buffers import Buffer, BufferPool
 from deferpool.objects import Pool
 from deferpool.records import Record, RecordPool
 
 __all__ = [
-    "AsyncExitStack", "ExitStack", "Goexit", "Pool", "Record", "RecordPool", "Sched", "clearpools", "defer",
-    "deferring", "get_include", "goexit", "procresize", "procs", "recover", "stats",
+    "AsyncExitStack", "Buffer", "BufferPool", "ExitStack", "Goexit", "Pool", "Record", "RecordPool", "Sched",
+    "clearpools", "defer", "deferring", "get_include", "goexit", "procresize", "procs", "recover", "stats",
 ]
 
 

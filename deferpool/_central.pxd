@@ -2,17 +2,26 @@
 #
 # Per class some stripes, each a stack of full batches and a stack of spare empty ones under one lock. A lock is
 # held to exchange pointers, never to walk items, allocate or free, so its length does not depend on `cap`.
-# `limit` counts the whole pool. Room below it is handed out to stripes, and stays with a stripe when its items go: so a
-# stripe that empties and fills again asks nobody. Only where none is left does a thread take what other stripes have
-# to spare, and only where they have none is the pool full. Keeps total-bound and reuse. Knows nothing of Ps.
+# `limit` counts the whole pool, in units: an item of a class weighs so many. Room below it is handed out to stripes, and
+# stays with a stripe when its items go: so a stripe that empties and fills again asks nobody. Only where none is left does
+# a thread take what other stripes have to spare, and only where they have none is the pool full. Room has no class: what
+# is too little for an item of one is found by others. Keeps total-bound and reuse. Knows nothing of Ps.
 from libc.stdint cimport uint32_t, uint64_t
 
 from deferpool._platform cimport alloc_fn, count, load64, lock, release_fn, store64, unlock
 
+# What is fixed of a class.
+cdef struct Terms:
+    uint32_t cap                        # items in a local cache; 0: there is none, all go to the central pool
+    uint32_t half                       # items in a full batch: half of them, and one at least
+    uint32_t max_spares                 # empty batches per stripe
+    uint32_t unused
+    uint64_t weight                     # units of the limit that an item takes; at least 1
+
 cdef struct Batch:
     Batch* next
     uint64_t n
-    void* items[1]                      # room for Central.half of them
+    void* items[1]                      # room for Terms.half of them
 
 # What somebody did with the items of a stripe, written down under its lock at the next visit.
 cdef struct Tally:
@@ -27,35 +36,34 @@ cdef struct Stripe:
     Batch* full                         # newest first; under the lock
     Batch* spare                        # under the lock
     uint64_t items                      # in `full`; written under the lock, looked at without it
-    uint64_t room                       # for more of them; likewise
+    uint64_t room                       # for more of them, in units; likewise
     uint64_t most                       # of them at any time; under the lock
     Tally tally                         # likewise
     uint64_t created                    # these three: atomic, off every fast path
     uint64_t destroyed
     uint64_t dropped                    # of the destroyed: those the limit or missing memory sent away
-    char line[8]
+    const Terms* terms                  # of its class
 
 cdef struct Central:
     Stripe* stripes                     # class by class
     uint32_t classes
     uint32_t mask                       # stripes per class less one
-    uint32_t half                       # items in a full batch
-    uint32_t max_spares                 # per stripe
-    uint64_t limit
+    Terms* terms                        # by class
+    uint64_t limit                      # units
     alloc_fn alloc                      # memory for batches
     release_fn release
     void* arg
     char line[64]
-    uint64_t reserved                   # items and room of all stripes, and what threads have in hand; never past limit
+    uint64_t reserved                   # units: items, room of all stripes, what threads have in hand; never past limit
     char line2[56]
 
-cdef bint open_central(Central* c, uint32_t classes, uint32_t stripes, uint32_t half, uint64_t limit,
-                       alloc_fn alloc, release_fn release, void* arg) noexcept nogil
+cdef bint open_central(Central* c, uint32_t classes, uint32_t stripes, const uint32_t* caps, const uint64_t* weights,
+                       uint64_t limit, alloc_fn alloc, release_fn release, void* arg) noexcept nogil
 cdef void close_central(Central* c) noexcept nogil
 
-cdef Batch* new_batch(Central* c) noexcept nogil
+cdef Batch* new_batch(Central* c, const Terms* terms) noexcept nogil
 cdef uint64_t find_room(Central* c, uint64_t want) noexcept nogil
-cdef uint64_t items_in(const Central* c) noexcept nogil     # at most limit
+cdef uint64_t items_in(const Central* c) noexcept nogil     # no more than `limit` has units for
 cdef void note(Stripe* stripe, const Tally* tally) noexcept nogil
 cdef void trim_central(Central* c) noexcept nogil
 
@@ -75,7 +83,7 @@ cdef inline Stripe* stripe_of(const Central* c, uint32_t cls, uint32_t home) noe
 # ---- under the lock of a stripe -----------------------------------------------------------------------
 
 cdef inline uint64_t take_room(Stripe* stripe, uint64_t want) noexcept nogil:
-    """Under the lock: up to so much of what it has to spare."""
+    """Under the lock: up to so many units of what it has to spare."""
     cdef uint64_t n = min(want, stripe.room)
     store64(&stripe.room, stripe.room - n)
     return n
@@ -106,9 +114,9 @@ cdef inline Batch* take_spare(Stripe* stripe) noexcept nogil:
     return batch
 
 
-cdef inline bint keep_spare(Central* c, Stripe* stripe, Batch* batch) noexcept nogil:
+cdef inline bint keep_spare(Stripe* stripe, Batch* batch) noexcept nogil:
     """Under the lock. False: there are enough, and the caller frees it once the lock is given back."""
-    if stripe.spares >= c.max_spares:
+    if stripe.spares >= stripe.terms.max_spares:
         return False
     batch.next = stripe.spare
     stripe.spare = batch
@@ -144,8 +152,8 @@ cdef inline Batch* take_full(Central* c, uint32_t cls, uint32_t home) noexcept n
         if batch != NULL:
             stripe.full = batch.next
             store64(&stripe.items, stripe.items - batch.n)
-            store64(&stripe.room, stripe.room + batch.n)
-            if empty != NULL and keep_spare(c, stripe, empty):
+            store64(&stripe.room, stripe.room + batch.n * stripe.terms.weight)
+            if empty != NULL and keep_spare(stripe, empty):
                 empty = NULL
         unlock(&stripe.lock)
         if batch != NULL:
@@ -156,7 +164,7 @@ cdef inline Batch* take_full(Central* c, uint32_t cls, uint32_t home) noexcept n
 
 
 cdef inline Batch* take_empty(Central* c, Stripe* stripe, uint64_t want, uint64_t* room) noexcept nogil:
-    """A spare batch, else a new one, and room for so many items, or for as many as the stripe has.
+    """A spare batch, else a new one, and so many units of room, or as many as the stripe has.
 
     NULL when there is no memory: no room then either.
     """
@@ -165,7 +173,7 @@ cdef inline Batch* take_empty(Central* c, Stripe* stripe, uint64_t want, uint64_
     batch = take_spare(stripe)
     room[0] = take_room(stripe, want) if batch != NULL else 0
     unlock(&stripe.lock)
-    return batch if batch != NULL else new_batch(c)
+    return batch if batch != NULL else new_batch(c, stripe.terms)
 
 
 cdef inline bint give_back(Central* c, Stripe* stripe, Batch* batch, uint64_t room, const Tally* tally) noexcept nogil:
@@ -175,7 +183,7 @@ cdef inline bint give_back(Central* c, Stripe* stripe, Batch* batch, uint64_t ro
     """
     cdef bint kept = True, more = False
     lock(&stripe.lock)
-    store64(&stripe.room, stripe.room + (room - batch.n))
+    store64(&stripe.room, stripe.room + (room - batch.n * stripe.terms.weight))
     if batch.n:
         batch.next = stripe.full
         stripe.full = batch
@@ -184,7 +192,7 @@ cdef inline bint give_back(Central* c, Stripe* stripe, Batch* batch, uint64_t ro
         if more:
             stripe.most = stripe.items
     else:
-        kept = keep_spare(c, stripe, batch)
+        kept = keep_spare(stripe, batch)
     write_down(stripe, tally)
     unlock(&stripe.lock)
     if not kept:

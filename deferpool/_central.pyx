@@ -6,19 +6,28 @@ from deferpool._platform cimport (
 )
 
 
-cdef bint open_central(Central* c, uint32_t classes, uint32_t stripes, uint32_t half, uint64_t limit,
-                       alloc_fn alloc, release_fn release, void* arg) noexcept nogil:
-    cdef uint64_t spares = 64
-    c.stripes = <Stripe*>line_alloc(alloc, arg, <size_t>classes * stripes * sizeof(Stripe))
+cdef bint open_central(Central* c, uint32_t classes, uint32_t stripes, const uint32_t* caps, const uint64_t* weights,
+                       uint64_t limit, alloc_fn alloc, release_fn release, void* arg) noexcept nogil:
+    cdef size_t all_stripes = <size_t>classes * stripes * sizeof(Stripe)
+    cdef uint64_t batches
+    cdef uint32_t i
+    cdef Terms* terms
+    c.stripes = <Stripe*>line_alloc(alloc, arg, all_stripes + classes * sizeof(Terms))
     if c.stripes == NULL:
         return False
+    c.terms = <Terms*>(<char*>c.stripes + all_stripes)
+    for i in range(classes):
+        terms = &c.terms[i]
+        terms.cap = caps[i]
+        terms.half = max(caps[i] // 2, 1u)
+        terms.weight = weights[i]
+        batches = limit // (terms.half * terms.weight)
+        terms.max_spares = 64 if batches >= 64 else <uint32_t>batches + 1   # never more than the limit could fill
+    for i in range(classes * stripes):
+        c.stripes[i].terms = &c.terms[i // stripes]
     c.classes = classes
     c.mask = stripes - 1
-    c.half = half
     c.limit = limit
-    if limit // half < spares:          # never more spares than the limit could fill
-        spares = limit // half + 1
-    c.max_spares = <uint32_t>spares
     c.alloc = alloc
     c.release = release
     c.arg = arg
@@ -37,7 +46,7 @@ cdef void close_central(Central* c) noexcept nogil:
 # ---- room -------------------------------------------------------------------------------------------------
 
 cdef uint64_t reserve(Central* c, uint64_t n) noexcept nogil:
-    """Room for up to n items that no stripe has yet; how many it gave."""
+    """Up to n units of room that no stripe has yet; how many it gave."""
     cdef uint64_t reserved, left
     while True:
         reserved = load64(&c.reserved)
@@ -51,7 +60,7 @@ cdef uint64_t reserve(Central* c, uint64_t n) noexcept nogil:
 
 
 cdef uint64_t find_room(Central* c, uint64_t want) noexcept nogil:
-    """Room for so many items, else for as many as there is: from the pool, and then from all other stripes."""
+    """So many units of room, else as many as there are: from the pool, and then from all other stripes."""
     cdef uint64_t found = reserve(c, want)
     cdef uint32_t i
     for i in range(c.classes * (c.mask + 1)):
@@ -66,17 +75,19 @@ cdef uint64_t find_room(Central* c, uint64_t want) noexcept nogil:
 
 cdef uint64_t items_in(const Central* c) noexcept nogil:
     """While batches move from stripe to stripe one may be met twice; but there are no more than had room."""
-    cdef uint64_t items = 0
+    cdef uint64_t items = 0, lightest = UINT64_MAX
     cdef uint32_t i
     for i in range(c.classes * (c.mask + 1)):
         items += load64(&c.stripes[i].items)
-    return min(items, load64(&c.reserved))
+    for i in range(c.classes):
+        lightest = min(lightest, c.terms[i].weight)
+    return min(items, load64(&c.reserved) // lightest)
 
 
 # ---- whole batches ------------------------------------------------------------------------------------
 
-cdef Batch* new_batch(Central* c) noexcept nogil:
-    cdef Batch* batch = <Batch*>c.alloc(c.arg, sizeof(Batch) + (c.half - 1) * sizeof(void*))
+cdef Batch* new_batch(Central* c, const Terms* terms) noexcept nogil:
+    cdef Batch* batch = <Batch*>c.alloc(c.arg, sizeof(Batch) + (terms.half - 1) * sizeof(void*))
     if batch != NULL:
         batch.n = 0
     return batch
@@ -127,11 +138,11 @@ cdef void* take_one(Central* c, uint32_t cls, uint32_t home) noexcept nogil:
             batch.n -= 1
             item = batch.items[batch.n]
             store64(&stripe.items, stripe.items - 1)
-            store64(&stripe.room, stripe.room + 1)
+            store64(&stripe.room, stripe.room + stripe.terms.weight)
             count(&stripe.tally.gets, 1)
             if batch.n == 0:
                 stripe.full = batch.next
-                if not keep_spare(c, stripe, batch):
+                if not keep_spare(stripe, batch):
                     surplus = batch
         unlock(&stripe.lock)
         if item != NULL:
@@ -141,10 +152,10 @@ cdef void* take_one(Central* c, uint32_t cls, uint32_t home) noexcept nogil:
     return NULL
 
 
-cdef inline bint put_under_lock(Central* c, Stripe* stripe, void* item, Batch** fresh) noexcept nogil:
+cdef inline bint put_under_lock(Stripe* stripe, void* item, Batch** fresh) noexcept nogil:
     """Onto the newest batch, a spare one or the fresh one in hand. False when there is none of these."""
     cdef Batch* batch = stripe.full
-    if batch == NULL or batch.n == c.half:
+    if batch == NULL or batch.n == stripe.terms.half:
         batch = take_spare(stripe)
         if batch == NULL:
             batch = fresh[0]
@@ -163,30 +174,29 @@ cdef inline bint put_under_lock(Central* c, Stripe* stripe, void* item, Batch** 
 cdef bint put_one(Central* c, Stripe* stripe, void* item, const Tally* tally) noexcept nogil:
     """False when the limit or missing memory forbids it: the caller drops the item, and nothing is written down."""
     cdef Batch* fresh = NULL
-    cdef uint64_t room = 0
+    cdef uint64_t room = 0, weight = stripe.terms.weight
     cdef bint done = False
     while True:
         lock(&stripe.lock)
-        if not room:
-            room = take_room(stripe, 1)
-        if room and put_under_lock(c, stripe, item, &fresh):
+        room += take_room(stripe, weight - room)
+        if room == weight and put_under_lock(stripe, item, &fresh):
             write_down(stripe, tally)
             done = True
         unlock(&stripe.lock)
         if done:
             break
-        if not room:
-            room = find_room(c, 1)
-            if not room:
+        if room < weight:
+            room += find_room(c, weight - room)
+            if room < weight:
                 break
         else:
-            fresh = new_batch(c)
+            fresh = new_batch(c, stripe.terms)
             if fresh == NULL:
                 break
     if fresh != NULL:                   # somebody else made room for it meanwhile
         c.release(c.arg, fresh)
     if room and not done:
-        add64(&c.reserved, UINT64_MAX)
+        add64(&c.reserved, 0 - room)
     return done
 
 
@@ -208,5 +218,5 @@ cdef void recount(Central* c) noexcept nogil:
     cdef uint32_t i
     cdef uint64_t reserved = 0
     for i in range(c.classes * (c.mask + 1)):
-        reserved += c.stripes[i].items + c.stripes[i].room
+        reserved += c.stripes[i].items * c.stripes[i].terms.weight + c.stripes[i].room
     store64(&c.reserved, reserved)

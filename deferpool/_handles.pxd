@@ -30,6 +30,7 @@ cdef struct Shard:
 cdef struct Handles:
     Shard* shards                       # NULL: each handle has a reference
     uint64_t left                       # once they are closed: handles that own the common reference
+    PyObject* weak                      # a weak reference to the pool, where there are shards
 
 
 # Far from any count, as a signed number.

@@ -5,9 +5,11 @@
 # (make is the last resort) and one-owner. Generic over void*: what an item is, only the face knows.
 from libc.stdint cimport uint32_t, uint64_t
 
-from deferpool._central cimport Central, Tally
+from deferpool._central cimport Central, Tally, Terms
 from deferpool._platform cimport DONE, Front, alloc_fn, likely, release_fn, section_pop, section_push
 from deferpool._sched cimport Member, Sched
+
+cdef enum: MAX_CLASSES = 32            # of any face
 
 # What the engine asks of a face; called with no lock and no P held. make may fail with NULL, drop cannot fail.
 cdef struct FaceOps:
@@ -15,6 +17,14 @@ cdef struct FaceOps:
     void (*drop)(void* face, void* item, uint32_t cls) noexcept nogil
     void (*close)(void* face) noexcept nogil        # nothing is cached any more: frees what the face holds itself
     void* face
+
+# Where memory comes from. A pool of a harness or of a debugger may bring its own, in a capsule "deferpool.Allocator".
+cdef struct Allocator:
+    void* (*alloc)(void* arg, size_t size) noexcept nogil       # zeroed, aligned as the face says, or NULL
+    void (*release)(void* arg, void* memory) noexcept nogil
+    void* (*alloc_meta)(void* arg, size_t size) noexcept nogil  # for batches and caches; may be NULL: calloc
+    void (*release_meta)(void* arg, void* memory) noexcept nogil
+    void* arg
 
 cdef struct Pool:
     Front front                         # what sections read
@@ -27,7 +37,7 @@ cdef struct Pool:
     Central central
     Member member
     uint64_t peak                       # most items seen cached
-    uint64_t noted                      # room handed out when that was last looked at
+    uint64_t noted                      # units of room handed out when that was last looked at
     uint64_t orphans                    # in a forked child: items that other threads had in hand; live for ever
     uint64_t bypass_gets                # atomic; calls past the last class
     uint64_t bypass_puts
@@ -45,11 +55,16 @@ cdef struct Figures:
     uint64_t created, destroyed, dropped
     uint64_t gets, puts                 # follow from these
 
+# What a pool's items come to when those of each class have so many bytes.
+cdef struct Bytes:
+    uint64_t local, central, out        # out: with callers
+
 # When the inlined section has ended with something else than DONE.
 cdef void* get_slow(Pool* pool, uint32_t at, int status) noexcept nogil
 cdef void put_slow(Pool* pool, void* item, uint32_t at, int status) noexcept nogil
 cdef void look(Pool* pool, Look* seen) noexcept nogil
 cdef void add_up(Pool* pool, Figures* figures) noexcept nogil
+cdef void weigh(Pool* pool, const uint64_t* sizes, Bytes* bytes_) noexcept nogil
 
 # Emptying, while others go on: the central pool; what removed Ps hold; all of it (0 or an error number).
 cdef void clear_central(Pool* pool) noexcept nogil
@@ -83,6 +98,9 @@ cdef inline uint32_t place_of(const Pool* pool, uint32_t cls) noexcept nogil:
 cdef inline uint32_t class_at(const Pool* pool, uint32_t at) noexcept nogil:
     return at // pool.stride
 
+cdef inline const Terms* terms_of(const Pool* pool, uint32_t cls) noexcept nogil:
+    return &pool.central.terms[cls]
+
 
 cdef inline void* get(Pool* pool, uint32_t at) noexcept nogil:
     """An item of the class: from the P's local cache, else from the central pool, else new. NULL: no memory."""
@@ -111,3 +129,12 @@ cdef class ItemPool:
     cdef readonly bint clear_on_gc      # whether full collections clear its central pool
     cdef int open(self, Sched sched, uint32_t classes, cap, limit,
                   alloc_fn alloc, release_fn release, void* arg) except -1
+    # The same with a cap for each class (0: no local caches of it), what its items weigh, and a limit in these units.
+    cdef int open_weighted(self, Sched sched, uint32_t classes, const uint32_t* caps, const uint64_t* weights,
+                           uint64_t limit, alloc_fn alloc, release_fn release, void* arg) except -1
+
+# Arguments of the faces.
+cdef Allocator* checked_allocator(capsule) except NULL
+cdef bint checked_debug(debug) except -1                # None: what DEFERPOOL_DEBUG says
+cdef uint32_t checked_cap(cap) except 0
+cdef uint64_t checked_limit(name, limit) except? 0      # UINT64_MAX for None

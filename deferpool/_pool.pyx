@@ -7,19 +7,22 @@ import os
 from operator import index
 
 cimport cython
+from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_IsValid
 from libc.stdint cimport UINT64_MAX, int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from deferpool._central cimport (
-    Batch, Central, Stripe, Tally, close_central, find_room, give_back, hold_central, items_in, note, open_central,
+    Batch, Central, Stripe, Tally, Terms, close_central, find_room, give_back, hold_central, items_in, note, open_central,
     put_one, recount, stripe_of, take_empty, take_full, take_one, trim_central, unhold_central,
 )
 from deferpool._platform cimport (
     DONE, LINE, MAX_CAP, MAX_PROCS, NO_P, ONE_POP, UNFIT, Cache, P, add64, alloc_fn, cas64, count_of, likely, line_alloc,
     line_free, load32, load64, lock, newest_of, number_hint, plain_alloc, plain_release, pops_of, release_fn, section_pop,
-    section_popn, section_push, section_pushn, set_number_base, slots_of, store32, store64, unlock, word_of_empty,
+    section_popn, section_push, section_pushn, set_number_base, store32, store64, unlock, word_of_empty,
 )
 from deferpool._sched cimport Member, Registry, Sched, acquirep, default_sched, link, releasep, remember, start, stop, unlink
+
+from deferpool._environment import flag
 
 cdef extern from "Python.h":
     const unsigned long HEAP_TYPE "Py_TPFLAGS_HEAPTYPE"
@@ -91,8 +94,8 @@ cdef int popn(Pool* pool, uint32_t at, uint32_t n, void** items) noexcept nogil:
     if p == NULL:
         return NO_P
     cache = local_cache(pool, number, at)
-    if count_of(cache.word, pool.front.cap) == pool.front.cap:
-        take_top(cache, pool.front.cap, n, items)
+    if newest_of(cache) + 1 == <void**>cache:
+        take_top(cache, n, items)
         status = DONE
     releasep(p)
     return status
@@ -100,31 +103,32 @@ cdef int popn(Pool* pool, uint32_t at, uint32_t n, void** items) noexcept nogil:
 
 cdef int pushn(Pool* pool, uint32_t at, uint32_t n, void** items) noexcept nogil:
     cdef int status = UNFIT
-    cdef uint32_t number, have, i
+    cdef uint32_t number, i
     cdef P* p
     cdef Cache* cache
+    cdef void** newest
     if not load32(&pool.front.sched.portable):
         return section_pushn(&pool.front, at, n, items)
     p = acquirep(pool.front.sched, &last_p, &number)
     if p == NULL:
         return NO_P
     cache = local_cache(pool, number, at)
-    have = count_of(cache.word, pool.front.cap)
-    if have + n <= pool.front.cap:
+    newest = newest_of(cache)
+    if newest + n < <void**>cache:
         for i in range(n):
-            slots_of(cache, pool.front.cap)[have + i] = items[i]
+            newest[1 + i] = items[i]
         store64(&cache.word, cache.word + n)
         status = DONE
     releasep(p)
     return status
 
 
-cdef inline void take_top(Cache* cache, uint32_t cap, uint32_t n, void** items) noexcept nogil:
+cdef inline void take_top(Cache* cache, uint32_t n, void** items) noexcept nogil:
     """The newest n, oldest first, by whoever owns the P."""
     cdef uint32_t i
-    cdef void** newest = slots_of(cache, cap) + count_of(cache.word, cap) - n
+    cdef void** oldest = newest_of(cache) + 1 - n
     for i in range(n):
-        items[i] = newest[i]
+        items[i] = oldest[i]
     store64(&cache.word, cache.word - n)
 
 
@@ -168,7 +172,7 @@ cdef void* refill(Pool* pool, uint32_t cls) noexcept nogil:
     cdef uint32_t home = home_of(pool)
     cdef Tally tally = Tally(gets=1, puts=0, refills=1, pushed=0, spills=0, popped=0)
     cdef void* item
-    cdef uint64_t room = 0
+    cdef uint64_t room = 0, weight = terms_of(pool, cls).weight
     cdef Batch* batch = take_full(&pool.central, cls, home)
     if batch == NULL:
         return make(pool, cls, home)
@@ -179,8 +183,8 @@ cdef void* refill(Pool* pool, uint32_t cls) noexcept nogil:
             tally.pushed = batch.n
             batch.n = 0
         else:
-            room = find_room(&pool.central, batch.n)
-            drop_past(pool, cls, home, batch, room)
+            room = find_room(&pool.central, batch.n * weight)
+            drop_past(pool, cls, home, batch, room // weight)
     give_back(&pool.central, stripe_of(&pool.central, cls, home), batch, room, &tally)
     return item
 
@@ -190,19 +194,19 @@ cdef bint spill(Pool* pool, uint32_t cls) noexcept nogil:
     cdef uint32_t home = home_of(pool)
     cdef Tally tally = Tally(gets=0, puts=0, refills=0, pushed=0, spills=0, popped=0)
     cdef Stripe* stripe = stripe_of(&pool.central, cls, home)
-    cdef uint32_t half = pool.front.cap // 2
-    cdef uint64_t room
+    cdef uint32_t half = terms_of(pool, cls).half
+    cdef uint64_t room, weight = terms_of(pool, cls).weight, want = half * weight
     cdef bint more
-    cdef Batch* batch = take_empty(&pool.central, stripe, half, &room)
+    cdef Batch* batch = take_empty(&pool.central, stripe, want, &room)
     if batch == NULL:
         return False
     if popn(pool, place_of(pool, cls), half, batch.items) == DONE:
         batch.n = half
         tally.spills = 1
         tally.popped = half
-        if room < half:
-            room += find_room(&pool.central, half - room)
-            drop_past(pool, cls, home, batch, room)
+        if room < want:
+            room += find_room(&pool.central, want - room)
+            drop_past(pool, cls, home, batch, room // weight)
     more = give_back(&pool.central, stripe, batch, room, &tally)
     if tally.spills and (more or load64(&pool.central.reserved) > load64(&pool.noted)):
         note_peak(pool)
@@ -230,7 +234,7 @@ cdef void put_slow(Pool* pool, void* item, uint32_t at, int status) noexcept nog
 
 cdef void* get_central(Pool* pool, uint32_t cls, int status) noexcept nogil:
     cdef void* item
-    if status == UNFIT:
+    if status == UNFIT and terms_of(pool, cls).cap:
         return refill(pool, cls)
     item = take_one(&pool.central, cls, home_of(pool))
     if item == NULL:
@@ -243,7 +247,7 @@ cdef void put_central(Pool* pool, void* item, uint32_t at, int status) noexcept 
     cdef Stripe* stripe
     cdef Tally tally
     for tries in range(3):              # each spill may have emptied another P than the one we push to next
-        if status != UNFIT or not spill(pool, cls):
+        if status != UNFIT or terms_of(pool, cls).cap == 0 or not spill(pool, cls):
             break
         status = push(pool, at, item)
     if status == DONE:
@@ -277,7 +281,7 @@ cdef void look(Pool* pool, Look* seen) noexcept nogil:
     seen.fullest = 0
     for i in range(load32(&pool.member.equipped)):
         for cls in range(pool.classes):
-            n = count_of(load64(&cache_of(pool, i, cls).word), pool.front.cap)
+            n = count_of(load64(&cache_of(pool, i, cls).word), terms_of(pool, cls).cap)
             seen.local += n
             if n > seen.fullest:
                 seen.fullest = n
@@ -310,7 +314,7 @@ cdef void add_up(Pool* pool, Figures* f) noexcept nogil:
     for i in range(load32(&pool.member.equipped)):
         for cls in range(pool.classes):
             word = load64(&cache_of(pool, i, cls).word)
-            f.local += count_of(word, pool.front.cap)
+            f.local += count_of(word, terms_of(pool, cls).cap)
             f.pops += pops_of(word)
     for i in range(pool.classes * (pool.central.mask + 1)):
         stripe = &pool.central.stripes[i]
@@ -327,6 +331,27 @@ cdef void add_up(Pool* pool, Figures* f) noexcept nogil:
     # a local cache: count = pushes + pushed - pops - popped; every new item answers one get
     f.gets = f.tally.gets + f.pops + f.created
     f.puts = f.tally.puts + f.local + f.pops + f.tally.popped - f.tally.pushed
+
+
+cdef void weigh(Pool* pool, const uint64_t* sizes, Bytes* bytes_) noexcept nogil:
+    cdef uint32_t i, cls
+    cdef uint64_t local, central
+    cdef int64_t out
+    cdef Stripe* stripe
+    memset(bytes_, 0, sizeof(Bytes))
+    for cls in range(pool.classes):
+        local = central = 0
+        out = 0
+        for i in range(load32(&pool.member.equipped)):
+            local += count_of(load64(&cache_of(pool, i, cls).word), terms_of(pool, cls).cap)
+        for i in range(pool.central.mask + 1):
+            stripe = stripe_of(&pool.central, cls, i)
+            central += load64(&stripe.items)
+            out += load64(&stripe.created) - load64(&stripe.destroyed)
+        out -= local + central
+        bytes_.local += local * sizes[cls]
+        bytes_.central += central * sizes[cls]
+        bytes_.out += max(out, 0) * sizes[cls]
 
 
 # ---- taking items from a P that is not ours ------------------------------------------------------------------
@@ -346,8 +371,8 @@ cdef int take_from(Pool* pool, Registry* registry, uint32_t p, uint32_t cls, bin
         if active:
             error = stop(registry, p, p + 1)
         if not error:
-            n = min(count_of(cache.word, pool.front.cap), most)
-            take_top(cache, pool.front.cap, n, hand)
+            n = min(count_of(cache.word, terms_of(pool, cls).cap), most)
+            take_top(cache, n, hand)
             if active:
                 start(registry, p, p + 1)
     unlock(&registry.lock)
@@ -360,8 +385,11 @@ cdef int drain(Pool* pool, Registry* registry, uint32_t p, uint32_t cls, bint re
     cdef Tally tally = Tally(gets=0, puts=0, refills=0, pushed=0, spills=0, popped=1)
     cdef Stripe* stripe = stripe_of(&pool.central, cls, p)
     cdef int n, i
-    cdef uint32_t visits, most = min(pool.front.cap // 2, <uint32_t>HAND)
-    for visits in range(pool.front.cap // most + 1):     # a busy P refills: do not chase it
+    cdef const Terms* terms = terms_of(pool, cls)
+    cdef uint32_t visits, most = min(terms.half, <uint32_t>HAND)
+    if terms.cap == 0:
+        return 0
+    for visits in range(terms.cap // most + 1):     # a busy P refills: do not chase it
         n = take_from(pool, registry, p, cls, retired_only, most, hand)
         if n <= 0:
             return -n
@@ -385,7 +413,7 @@ cdef void* get_anywhere(Pool* pool, uint32_t cls) noexcept nogil:
     if item != NULL:
         return item
     for p in range(load32(&pool.member.equipped)):
-        if count_of(load64(&cache_of(pool, p, cls).word), pool.front.cap) == 0:
+        if count_of(load64(&cache_of(pool, p, cls).word), terms_of(pool, cls).cap) == 0:
             continue
         if take_from(pool, <Registry*>pool.front.sched, p, cls, False, 1, &item) == 1:
             note(stripe_of(&pool.central, cls, p), &tally)
@@ -404,8 +432,8 @@ cdef int each_cached(Pool* pool, int (*visit)(void* item, void* arg) noexcept, v
     for i in range(pool.member.equipped):
         for cls in range(pool.classes):
             cache = cache_of(pool, i, cls)
-            for n in range(count_of(cache.word, pool.front.cap)):
-                answer = visit(slots_of(cache, pool.front.cap)[n], arg)
+            for n in range(count_of(cache.word, terms_of(pool, cls).cap)):
+                answer = visit(newest_of(cache)[-<int64_t>n], arg)
                 if answer:
                     return answer
     for i in range(pool.classes * (pool.central.mask + 1)):
@@ -426,7 +454,7 @@ cdef void clear_central(Pool* pool) noexcept nogil:
     cdef uint32_t cls
     cdef Batch* batch
     for cls in range(pool.classes):
-        most = load64(&c.reserved) + 1
+        most = load64(&c.reserved) // c.terms[cls].weight + 1
         while most:                     # others may put meanwhile: do not chase them for ever
             batch = take_full(c, cls, 0)
             if batch == NULL:
@@ -467,7 +495,7 @@ cdef char* new_caches(Pool* pool) noexcept nogil:
     cdef uint32_t cls
     if caches != NULL:
         for cls in range(pool.classes):
-            (<Cache*>(caches + place_of(pool, cls))).word = word_of_empty(pool.front.cap)
+            (<Cache*>(caches + place_of(pool, cls))).word = word_of_empty(terms_of(pool, cls).cap)
     return caches
 
 
@@ -522,6 +550,37 @@ def _integer(name, value):
         raise TypeError(f"{name} must be an integer, not {type(value).__name__}") from None
 
 
+cdef Allocator* checked_allocator(capsule) except NULL:
+    """What a capsule holds, which must be kept as long as the allocator is used."""
+    cdef Allocator* given
+    if not PyCapsule_IsValid(capsule, "deferpool.Allocator"):
+        raise TypeError(f"allocator must be a capsule named 'deferpool.Allocator', not {type(capsule).__name__}")
+    given = <Allocator*>PyCapsule_GetPointer(capsule, "deferpool.Allocator")
+    if given.alloc == NULL or given.release == NULL:
+        raise ValueError("an Allocator must have alloc and release")
+    return given
+
+
+cdef bint checked_debug(debug) except -1:
+    return flag("DEFERPOOL_DEBUG") if debug is None else bool(debug)
+
+
+cdef uint32_t checked_cap(cap) except 0:
+    cap = _integer("cap", cap)
+    if cap < 2 or cap > MAX_CAP or cap % 2:
+        raise ValueError(f"cap must be even and from 2 to {MAX_CAP}, not {cap}")
+    return cap
+
+
+cdef uint64_t checked_limit(name, limit) except? 0:
+    if limit is None:
+        return UINT64_MAX
+    limit = _integer(name, limit)
+    if not 0 <= limit < 2**63:
+        raise ValueError(f"{name} must be None or from 0 to 2**63 - 1, not {limit}")
+    return limit
+
+
 cdef uint32_t stripes_for(Registry* registry):
     cdef uint32_t n = 1
     while n < min(registry.cpus, 16u):
@@ -554,8 +613,8 @@ cdef class ItemPool:
                 for i in range(pool.member.equipped):
                     for cls in range(pool.classes):
                         cache = cache_of(pool, i, cls)
-                        for n in range(count_of(cache.word, pool.front.cap)):
-                            drop(pool, cls, 0, slots_of(cache, pool.front.cap)[n], False)
+                        for n in range(count_of(cache.word, terms_of(pool, cls).cap)):
+                            drop(pool, cls, 0, newest_of(cache)[-<int64_t>n], False)
                 clear_central(pool)
                 close_central(&pool.central)
             for i in range(pool.member.equipped):
@@ -565,28 +624,33 @@ cdef class ItemPool:
 
     cdef int open(self, Sched sched, uint32_t classes, cap, limit,
                   alloc_fn alloc, release_fn release, void* arg) except -1:
+        cdef uint32_t caps[MAX_CLASSES]
+        cdef uint64_t weights[MAX_CLASSES]
+        cdef uint32_t i
+        caps[0] = checked_cap(cap)
+        weights[0] = 1
+        for i in range(1, classes):
+            caps[i] = caps[0]
+            weights[i] = 1
+        return self.open_weighted(sched, classes, caps, weights, checked_limit("limit", limit), alloc, release, arg)
+
+    cdef int open_weighted(self, Sched sched, uint32_t classes, const uint32_t* caps, const uint64_t* weights,
+                           uint64_t limit, alloc_fn alloc, release_fn release, void* arg) except -1:
         cdef Pool* pool = &self.pool
-        cdef uint64_t bound_limit = UINT64_MAX
         cdef Registry* registry
-        cdef uint32_t procs
+        cdef uint32_t procs, i
         cdef bint done
-        cap = _integer("cap", cap)
-        if cap < 2 or cap > MAX_CAP or cap % 2:
-            raise ValueError(f"cap must be even and from 2 to {MAX_CAP}, not {cap}")
-        if limit is not None:
-            limit = _integer("limit", limit)
-            if not 0 <= limit < 2**63:
-                raise ValueError(f"limit must be None or from 0 to 2**63 - 1, not {limit}")
-            bound_limit = limit
         self.owner = sched if sched is not None else default_sched()
         registry = self.owner.registry
         pool.front.sched = &registry.state
         pool.front.area = registry.state.area
         pool.front.number = registry.state.number
         pool.member.front = &pool.front
-        pool.front.cap = cap
+        pool.front.cap = 0
+        for i in range(classes):
+            pool.front.cap = max(pool.front.cap, caps[i])
         pool.classes = classes
-        # a NULL, the slots, the word
+        # a NULL, the slots, the word: every class has the place of the longest cache
         pool.stride = <uint32_t>((2 * sizeof(uint64_t) + pool.front.cap * sizeof(void*) + LINE - 1) // LINE * LINE)
         if (alloc == NULL) != (release == NULL):
             raise ValueError("an Allocator must have both alloc_meta and release_meta, or none of them")
@@ -597,7 +661,7 @@ cdef class ItemPool:
         pool.member.hold = hold
         pool.member.unhold = unhold
         pool.member.orphan = orphan
-        if not open_central(&pool.central, classes, stripes_for(registry), pool.front.cap // 2, bound_limit,
+        if not open_central(&pool.central, classes, stripes_for(registry), caps, weights, limit,
                             pool.alloc, pool.release, arg):
             raise MemoryError("no memory for a pool")
         while not link(registry, &pool.member):
@@ -643,7 +707,7 @@ cdef class ItemPool:
 
     @property
     def cap(self):
-        """Most items in one local cache: of one class on one P."""
+        """Most items in one local cache: of one class on one P. Where classes differ, the most of any."""
         return self.pool.front.cap
 
     @property
@@ -661,7 +725,15 @@ cdef class ItemPool:
 
     def _bound(self, procs):
         limit = self.limit
-        return None if limit is None else procs * self.pool.classes * self.pool.front.cap + limit
+        return None if limit is None else procs * self._local_bound() + limit
+
+    def _local_bound(self):
+        """Most items in the local caches of one P."""
+        cdef uint32_t cls
+        cdef uint64_t items = 0
+        for cls in range(self.pool.classes):
+            items += terms_of(&self.pool, cls).cap
+        return items
 
     def stats(self):
         """The pool's figures: a dict. Never blocks or slows anybody, and so is no snapshot.
@@ -683,7 +755,7 @@ cdef class ItemPool:
         for i in range(equipped):
             counts = []
             for cls in range(pool.classes):
-                n = count_of(load64(&cache_of(pool, i, cls).word), pool.front.cap)
+                n = count_of(load64(&cache_of(pool, i, cls).word), terms_of(pool, cls).cap)
                 counts.append(n)
                 local += n
             if i < procs:

@@ -34,6 +34,7 @@ class Pool(ItemPool, Generic[T]):
         debug: bool | None = None,
         clear_on_gc: bool = True,
         sched: Sched | None = None,
+        allocator: object = None,
     ) -> None: ...
     @property
     def new(self) -> Callable[[], T]: ...

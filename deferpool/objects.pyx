@@ -22,13 +22,12 @@ from deferpool._cpython cimport (
 )
 from deferpool._platform cimport cas32, cas64, likely, load32, load64
 from deferpool._pool cimport (
-    FaceOps, Figures, ItemPool, add_up, clear, clear_central, count_made, discard, drain_retired, each_cached, get,
-    get_anywhere, place_of, put,
+    Allocator, FaceOps, Figures, ItemPool, add_up, checked_allocator, checked_debug, clear, clear_central, count_made,
+    discard, drain_retired, each_cached, get, get_anywhere, place_of, put,
 )
 from deferpool._sched cimport Sched, fence_all
 from deferpool._waiting cimport CLOSED_LINE, ITEM, NOTHING, PERMIT, Line, Waiter
 
-from deferpool._environment import flag
 from deferpool._waiting import wait_in_task
 from deferpool._watch import Watch
 
@@ -105,6 +104,8 @@ cdef class Pool(ItemPool):
             released to it.
         clear_on_gc: whether full garbage collections clear the central pool (where its Sched wants that at all).
         sched: the Sched whose Ps to use. Default: the runtime's.
+        allocator: a capsule named "deferpool.Allocator" around a struct Allocator (_pool.pxd), for the memory of the caches
+            themselves. Default: the C library's.
 
     Raises ValueError or TypeError for bad arguments, MemoryError. Thread-safe. The garbage collector sees cached objects: one
     that refers to its own pool can be collected with it. A pool that is dropped is closed. None of the functions is
@@ -125,7 +126,8 @@ cdef class Pool(ItemPool):
     __class_getitem__ = classmethod(GenericAlias)
 
     def __cinit__(self, new, *, reset=None, check=None, on_drop=None, cap=32, limit=1024, max_live=None, name=None,
-                  debug=None, bint clear_on_gc=True, Sched sched=None):
+                  debug=None, bint clear_on_gc=True, Sched sched=None, allocator=None):
+        cdef Allocator* given
         self.pool.ops = FaceOps(make=<void* (*)(void*, uint32_t) noexcept nogil><void*>make_object,
                                 drop=<void (*)(void*, void*, uint32_t) noexcept nogil><void*>drop_object,
                                 close=NULL, face=<void*>self)
@@ -147,10 +149,15 @@ cdef class Pool(ItemPool):
             self.line = Line.__new__(Line)
             self.line.open(self, find_for_line, back_from_line)
             self.how |= LIMITED
-        if flag("DEFERPOOL_DEBUG") if debug is None else debug:
+        if checked_debug(debug):
             self.watch = Watch(repr(self))
             self.how |= WATCHED
-        self.open(sched, 1, cap, limit, NULL, NULL, NULL)
+        if allocator is not None:
+            given = checked_allocator(allocator)
+            self.allocator_owner = allocator
+            self.open(sched, 1, cap, limit, given.alloc_meta, given.release_meta, given.arg)
+        else:
+            self.open(sched, 1, cap, limit, NULL, NULL, NULL)
         self.place = place_of(&self.pool, 0)
         sharing_begin(<PyObject*>self)
 

@@ -11,8 +11,8 @@ from libc.stddef cimport size_t
 from libc.stdint cimport uint32_t, uint64_t
 
 from deferpool._handles cimport Handles
-from deferpool._platform cimport alloc_fn, likely, release_fn, zero16
-from deferpool._pool cimport ItemPool, get, put
+from deferpool._platform cimport likely, zero16
+from deferpool._pool cimport MAX_CLASSES, Allocator, ItemPool, get, put
 
 # The layout that the inlined code relies on, platform.h included, has this number. Cython imports every class
 # of this file into each module that cimports it, this one first; where the installed library has another
@@ -22,7 +22,6 @@ cdef class abi_1:
     pass
 
 cdef enum:
-    MAX_CLASSES = 32
     SMALL = 1024                        # bytes; the class of a record up to this is looked up in one step
     # `mark` is the pool's token plus the state of the record
     LIVE = 0
@@ -38,14 +37,6 @@ cdef struct Header:
     uint64_t mark
     uint64_t shape                      # its class's place, and in the upper half where its last 16 bytes begin;
                                         # past the last class: the bytes asked for
-
-# Where records come from. A pool of a harness or of a debugger may bring its own.
-cdef struct Allocator:
-    void* (*alloc)(void* arg, size_t size) noexcept nogil       # zeroed, 16-byte aligned, or NULL
-    void (*release)(void* arg, void* memory) noexcept nogil
-    void* (*alloc_meta)(void* arg, size_t size) noexcept nogil  # for batches and caches; may be NULL: calloc
-    void (*release_meta)(void* arg, void* memory) noexcept nogil
-    void* arg
 
 # The last dropped records, debug only. Atomic and without a lock, which a fork would have to hold.
 cdef struct Quarantine:
@@ -72,7 +63,6 @@ cdef class RecordPool(ItemPool):
     cdef readonly tuple sizes
     cdef readonly bint debug
     cdef Handles handles                # that Python has of its records
-    cdef object weak                    # to itself, where handles are counted
 
     cdef inline void* new(self, size_t size) noexcept nogil:
         """A zeroed record of at least size bytes; NULL when there is no memory."""

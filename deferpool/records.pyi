@@ -1,26 +1,16 @@
-import sys
 from collections.abc import Iterable
 from typing import SupportsIndex, final
 
+from deferpool._block import Block
 from deferpool._pool import ItemPool
 from deferpool._sched import Sched
-
-if sys.version_info >= (3, 12):
-    from collections.abc import Buffer
-else:
-    from typing_extensions import Buffer
 
 ABI: int
 
 @final
-class Record(Buffer):
+class Record(Block):
     @property
     def pool(self) -> RecordPool: ...
-    @property
-    def size(self) -> int: ...
-    @property
-    def address(self) -> int | None: ...
-    def __buffer__(self, flags: int, /) -> memoryview: ...
 
 @final
 class RecordPool(ItemPool):

@@ -10,35 +10,20 @@ from operator import index
 cimport cython
 from cpython.number cimport PyNumber_Index
 from cpython.object cimport PyObject
-from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_IsValid
-from libc.stdint cimport UINT64_MAX, uint32_t, uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
-from deferpool._cpython cimport METH_O, PyMethodDef, PyTypeObject, add_method
-from deferpool._handles cimport DECREF, SHARDED, SHARDS, Shard, begin, close, end
-from deferpool._platform cimport (
-    SchedState, add64, cas64, die, line_alloc, line_free, load32, load64, number_hint, plain_alloc, plain_release,
+from deferpool._block cimport (
+    METH_O, Block, PyMethodDef, PyTypeObject, close_handles, destructor, disown, free_handles, free_object, new_block,
+    open_handles, own, publish, refuse, take,
 )
-from deferpool._pool cimport FaceOps, ItemPool, get, place_of
+from deferpool._platform cimport add64, cas64, die, load64, plain_alloc, plain_release
+from deferpool._pool cimport Allocator, FaceOps, ItemPool, checked_allocator, checked_debug, get, place_of
 from deferpool._sched cimport Sched
 
-from deferpool._environment import flag
-
 cdef extern from "Python.h":
-    """
-    #if defined(Py_GIL_DISABLED)
-    #define dp_thread_hash() ((uint32_t)(_Py_ThreadId() * 0x9E3779B97F4A7C15u >> 32))
-    #define dp_referent PyWeakref_GetRef
-    #else
-    #define dp_thread_hash() 0u
-    #define dp_referent(weak, found) (*(found) = NULL, 0)
-    #endif
-    """
-    uint32_t thread_hash "dp_thread_hash"() noexcept
-    int referent "dp_referent"(PyObject* weak, PyObject** found) except -1
     const Py_ssize_t PY_SSIZE_T_MAX
-    object PyWeakref_NewRef(object, PyObject*)
 
 ABI = 1
 
@@ -205,25 +190,16 @@ cdef class RecordPool(ItemPool):
         if allocator is None:
             self.layout.allocator = Allocator(alloc=plain_alloc, release=plain_release, alloc_meta=NULL,
                                               release_meta=NULL, arg=NULL)
-        elif PyCapsule_IsValid(allocator, "deferpool.Allocator"):
-            given = <Allocator*>PyCapsule_GetPointer(allocator, "deferpool.Allocator")
-            if given.alloc == NULL or given.release == NULL:
-                raise ValueError("an Allocator must have alloc and release")
-            self.layout.allocator = given[0]
-            self.allocator_owner = allocator
         else:
-            raise TypeError(f"allocator must be a capsule named 'deferpool.Allocator', not {type(allocator).__name__}")
-        self.debug = flag("DEFERPOOL_DEBUG") if debug is None else bool(debug)
+            self.layout.allocator = checked_allocator(allocator)[0]
+            self.allocator_owner = allocator
+        self.debug = checked_debug(debug)
         if self.debug:
             self.layout.quarantine.ring = <uint64_t*>calloc(4096, sizeof(uint64_t))
             if self.layout.quarantine.ring == NULL:
                 raise MemoryError("no memory for the quarantine")
             self.layout.quarantine.size = 4096
-        if SHARDED:
-            self.handles.shards = <Shard*>line_alloc(plain_alloc, NULL, SHARDS * sizeof(Shard))
-            if self.handles.shards == NULL:
-                raise MemoryError("no memory for a pool")
-            self.weak = PyWeakref_NewRef(self, NULL)
+        open_handles(&self.handles, self)
         self.open(sched, self.layout.classes, cap, limit, self.layout.allocator.alloc_meta,
                   self.layout.allocator.release_meta, self.layout.allocator.arg)
         for cls in range(self.layout.classes):
@@ -235,10 +211,10 @@ cdef class RecordPool(ItemPool):
             self.layout.place[unit] = place_of(&self.pool, cls) if cls < self.layout.classes else <uint32_t>NO_PLACE
 
     def __del__(self):
-        close(&self.handles, <PyObject*>self)
+        close_handles(&self.handles, self)
 
     def __dealloc__(self):
-        line_free(plain_release, NULL, self.handles.shards)
+        free_handles(&self.handles)
 
     def __repr__(self):
         return f"<deferpool.RecordPool: {len(self.sizes)} classes, cap {self.cap}, limit {self.limit}>"
@@ -261,18 +237,16 @@ cdef object new_record(RecordPool pool, size):
 
 cdef object free_record(RecordPool pool, thing):
     cdef Record record
-    cdef void* memory
+    cdef uint64_t views
     if type(thing) is not Record:
         raise TypeError(f"expected deferpool.records.Record, got {type(thing).__name__}")
     record = <Record>thing
     if record.owner != <PyObject*>pool:
         raise ValueError(f"{record!r} is a record of another pool")
-    if load64(&record.exports):
-        raise BufferError(f"{record!r} cannot be freed while a memoryview of it exists")
-    memory = record.take()
-    if memory == NULL:
-        raise ValueError(f"double free: {record!r} is free already")
-    pool.free(memory)
+    views = take(record)
+    if views:
+        refuse(record, views, b"freed")
+    pool.free(record.memory)
 
 
 cdef PyMethodDef new_definition = PyMethodDef(ml_name=b"new", ml_meth=<void*>new_record, ml_flags=METH_O, ml_doc=b"""new($self, size, /)
@@ -291,106 +265,38 @@ Raises ValueError for a record that is already free or of another pool, BufferEr
 for anything that is no Record; nothing has changed then. Thread-safe.""")
 
 
-@cython.no_gc_clear
-cdef class Record:
+@cython.final
+cdef class Record(Block):
     """A record that Python holds: RecordPool.new makes it, RecordPool.free ends it.
 
     It speaks the buffer protocol (writable bytes). One that is dropped without being freed goes back to its pool.
-    One handle must not be used and freed by two threads at once.
+    Of two threads that free it at once, one gets the ValueError of a double free.
     """
-    cdef PyObject* owner                # its pool
-    cdef bint counted                   # among the handles that own it together; or this one has a reference
-    cdef readonly size_t size
-    cdef uint64_t memory                # address; 0 once it is free
-    cdef uint64_t exports
-    cdef Py_ssize_t shape
 
     def __init__(self):
         raise TypeError("records are made by RecordPool.new")
 
-    cdef void* take(self) noexcept nogil:
-        """The memory, to one caller only."""
-        cdef uint64_t memory = load64(&self.memory)
-        if memory == 0 or not cas64(&self.memory, memory, 0):
-            return NULL
-        return <void*><size_t>memory
 
-    def __dealloc__(self):
-        if self.owner != NULL:
-            if self.memory:
-                (<RecordPool>self.owner).free(self.take())
-            end(&(<RecordPool>self.owner).handles, self.owner, shard_here((<RecordPool>self.owner).pool.front.sched), self.counted)
-
-    @property
-    def pool(self):
-        """The RecordPool that it is of."""
-        cdef PyObject* found = NULL
-        if self.owner == NULL:
-            return None
-        if not self.counted:
-            return <object>self.owner
-        while found == NULL:            # its finalizer may be about to take a reference for the handles
-            referent(<PyObject*>(<RecordPool>self.owner).weak, &found)
-        result = <object>found
-        DECREF(found)
-        return result
-
-    def __getbuffer__(self, Py_buffer* buffer, int flags):
-        add64(&self.exports, 1)
-        if load64(&self.memory) == 0:
-            add64(&self.exports, UINT64_MAX)
-            raise ValueError(f"{self!r} is free")
-        self.shape = self.size
-        buffer.buf = <void*><size_t>self.memory
-        buffer.obj = self
-        buffer.len = self.size
-        buffer.itemsize = 1
-        buffer.readonly = 0
-        buffer.ndim = 1
-        buffer.format = b"B"
-        buffer.shape = &self.shape
-        buffer.strides = &buffer.itemsize
-        buffer.suboffsets = NULL
-        buffer.internal = NULL
-
-    def __releasebuffer__(self, Py_buffer* buffer):
-        add64(&self.exports, UINT64_MAX)
-
-    def __reduce__(self):
-        raise TypeError("a Record is one handle of one record: it can be neither copied nor pickled")
-
-    @property
-    def address(self):
-        """Where its bytes are; None once it is free."""
-        return load64(&self.memory) or None
-
-    def __repr__(self):
-        where = f"at {self.address:#x}" if self.address else "free"
-        return f"<deferpool.Record: {self.size} bytes, {where}>"
-
-
-cdef inline uint32_t shard_here(SchedState* sched) noexcept:
-    """Of handles: one for each P, where its number is to be had."""
-    return number_hint(sched) if not load32(&sched.portable) else thread_hash()
+cdef void end_record(Record record) noexcept:
+    """The last reference is gone: the type's tp_dealloc."""
+    if record.state:
+        (<RecordPool>record.owner).free(record.memory)
+    disown(record)
+    free_object(<void*>record)
 
 
 cdef Record handle(RecordPool pool, void* memory, size_t size):
     cdef Record record
     try:
-        record = Record.__new__(Record)
+        record = <Record>new_block(<PyTypeObject*>Record)
     except MemoryError:
         pool.free(memory)
         raise
-    record.counted = begin(&pool.handles, <PyObject*>pool, shard_here(pool.pool.front.sched))
-    record.owner = <PyObject*>pool
-    record.size = size
-    record.memory = <uint64_t><size_t>memory
+    own(record, pool, &pool.handles, memory, size)
     return record
 
 
-cdef void publish() except *:
-    """Cython's new and free and Python's share their names; the class statement cannot say that, so it is said here."""
-    add_method(<PyTypeObject*>RecordPool, &new_definition)
-    add_method(<PyTypeObject*>RecordPool, &free_definition)
-
-publish()
+(<PyTypeObject*>Record).tp_dealloc = <destructor>end_record
+# Cython's new and free and Python's share their names; the class statement cannot say that, so it is said here.
+publish(RecordPool, &new_definition)
+publish(RecordPool, &free_definition)

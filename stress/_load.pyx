@@ -253,7 +253,7 @@ cdef class Load:
             self.largest = self.pool.sizes[-1]
             self.procs = self.pool.sched.procs
             self.cpus = self.pool.sched.cpus
-            ledger.counts.batch = sizeof(Batch) + (self.pool.pool.central.half - 1) * sizeof(void*)
+            ledger.counts.batch = sizeof(Batch) + (self.pool.pool.central.terms[0].half - 1) * sizeof(void*)
         else:
             self.baseline = design
             self.design = self.baseline.design

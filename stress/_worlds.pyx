@@ -11,8 +11,8 @@ from libc.stdint cimport UINT64_MAX, int32_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
-from deferpool._central cimport Batch, Stripe
-from deferpool._platform cimport FREE, RETIRED, Cache, count_of, load32, slots_of
+from deferpool._central cimport Batch, Stripe, Terms
+from deferpool._platform cimport FREE, RETIRED, Cache, count_of, load32, slots_of, word_of_empty
 from deferpool._pool cimport Figures, Pool, add_up, clear, clear_central, drain_retired, place_of
 from deferpool._sched cimport Registry, Sched, after_fork_in_child, before_fork, link, resize, settle, unlink
 from deferpool.records cimport CACHED, Allocator, Header, RecordPool
@@ -142,11 +142,12 @@ cdef class World(Controller):
     cdef State state, saved_state
     cdef Operation ops[FIBERS][OPS]
     cdef uint32_t n_ops[FIBERS]
+    cdef uint64_t lightest              # weight of an item
     cdef uint32_t setting_up            # whose operations run before the schedule; FIBERS: nobody's
     cdef void* early[PS * 256]          # slots as a fork copies them first
 
     def __init__(self, threads, uint32_t procs, uint32_t cpus, uint32_t numbers, sizes, cap, limit, bint sections,
-                 bint tallies):
+                 bint tallies, caps, weights):
         cdef uint32_t before = 0, fiber, i
         cdef size_t at
         self.fibers = len(threads)
@@ -177,6 +178,7 @@ cdef class World(Controller):
                                   allocator=PyCapsule_New(&self.allocator, "deferpool.Allocator", NULL))
         self.pool_object = self.records
         self.pool = &self.records.pool
+        self.set_terms(caps, weights)
         self.others = RecordPool((16,), cap=2, limit=2, sched=self.sched, debug=False,
                                  allocator=PyCapsule_New(&self.allocator, "deferpool.Allocator", NULL))
         self.second = &self.others.pool
@@ -207,6 +209,19 @@ cdef class World(Controller):
         self.decide_on(self.second, sizeof(Pool))
         self.decide_on(self.arena, ARENA)
         self.hush(tallies)
+
+    cdef void set_terms(self, caps, weights) except *:
+        """Of each class, in an empty pool, as a face other than RecordPool might have asked for."""
+        cdef Terms* terms
+        cdef uint32_t cls, p
+        self.lightest = min(weights)
+        for cls in range(self.pool.classes):
+            terms = &self.pool.central.terms[cls]
+            terms.cap = caps[cls]
+            terms.half = max(terms.cap // 2, 1u)
+            terms.weight = weights[cls]
+            for p in range(self.pool.member.equipped):
+                self.cache(p, cls).word = word_of_empty(terms.cap)
 
     def __dealloc__(self):
         if self.saved_state.used:
@@ -479,11 +494,11 @@ cdef class World(Controller):
         return <Cache*>(self.pool.front.caches[p] + place_of(self.pool, cls))
 
     cdef inline uint64_t count(self, uint32_t p, uint32_t cls) noexcept nogil:
-        return count_of(self.cache(p, cls).word, self.pool.front.cap)
+        return count_of(self.cache(p, cls).word, self.pool.central.terms[cls].cap)
 
     cdef void look_around(self) noexcept nogil:
         """What is cached now, by the words and by walking; each part within its own bound."""
-        cdef uint64_t local = 0, walked = 0, n, outside = 0
+        cdef uint64_t local = 0, walked = 0, units = 0, caps = 0, n, outside = 0
         cdef uint32_t p, cls, i, stripes = self.pool.central.mask + 1, fiber
         cdef Stripe* stripe
         cdef Batch* batch
@@ -491,16 +506,17 @@ cdef class World(Controller):
         for p in range(self.pool.member.equipped):
             for cls in range(self.pool.classes):
                 n = self.count(p, cls)
-                if n > self.pool.front.cap:
+                if n > self.pool.central.terms[cls].cap:
                     self.broken(LOCAL_BOUND, p, cls, n)
                 local += n
         for i in range(self.pool.classes * stripes):
             stripe = &self.pool.central.stripes[i]
             batch = stripe.full
             while batch != NULL:
-                if batch.n > self.pool.central.half:
+                if batch.n > stripe.terms.half:
                     self.broken(BATCH, i // stripes, batch.n, 0)
                 walked += batch.n
+                units += batch.n * stripe.terms.weight
                 batch = batch.next
             if stripe.items == 0 or stripe.full == NULL:
                 for fiber in range(self.fibers):
@@ -508,9 +524,11 @@ cdef class World(Controller):
                     if t.cls == i // stripes:
                         t.seen_empty |= <uint64_t>1 << (i % stripes)
         if self.pool.central.limit != UINT64_MAX:
-            if walked > self.pool.central.limit or self.pool.central.reserved > self.pool.central.limit:
-                self.broken(LIMIT, walked, self.pool.central.limit, self.pool.central.reserved)
-            n = min(self.registry.counted, self.state.most_procs) * self.pool.classes * self.pool.front.cap + self.pool.central.limit
+            if units > self.pool.central.limit or self.pool.central.reserved > self.pool.central.limit:
+                self.broken(LIMIT, units, self.pool.central.limit, self.pool.central.reserved)
+            for cls in range(self.pool.classes):
+                caps += self.pool.central.terms[cls].cap
+            n = min(self.registry.counted, self.state.most_procs) * caps + self.pool.central.limit // self.lightest
             if local + walked > n:
                 self.broken(TOTAL_BOUND, local + walked, n, 0)
             for fiber in range(self.fibers):
@@ -532,7 +550,7 @@ cdef class World(Controller):
     cdef void finish(self) noexcept nogil:
         """At rest: everything is in one place, the figures agree, and nobody has left a door locked or open."""
         cdef uint32_t p, cls, i, stripes = self.pool.central.mask + 1, fiber
-        cdef uint64_t cached = 0, n, live = 0, in_hand, takes = 0, gives = 0, items = 0, room = 0
+        cdef uint64_t cached = 0, n, live = 0, in_hand, takes = 0, gives = 0, items = 0, units = 0, room = 0
         cdef uint64_t meta = 2 + self.pool.member.equipped + self.second.member.equipped   # the stripes of both, the caches
         cdef Stripe* stripe
         cdef Batch* batch
@@ -542,7 +560,7 @@ cdef class World(Controller):
         for p in range(self.pool.member.equipped):
             for cls in range(self.pool.classes):
                 for i in range(self.count(p, cls)):
-                    self.count_in(slots_of(self.cache(p, cls), self.pool.front.cap)[i], cls)
+                    self.count_in(slots_of(self.cache(p, cls), self.pool.central.terms[cls].cap)[i], cls)
                 n = self.count(p, cls)
                 cached += n
                 if p >= r.state.procs and n and not self.state.vanished:
@@ -562,18 +580,19 @@ cdef class World(Controller):
             if n != stripe.items:
                 self.broken(HELD_COUNT, stripe.items, n, 0)
             items += n
+            units += n * stripe.terms.weight
             room += stripe.room
             n = 0
             batch = stripe.spare
             while batch != NULL:
                 n += 1
                 batch = batch.next
-            if n != stripe.spares or n > self.pool.central.max_spares:
+            if n != stripe.spares or n > stripe.terms.max_spares:
                 self.broken(SPARES, stripe.spares, n, 0)
             meta += n
         cached += items
-        if items + room != self.pool.central.reserved:
-            self.broken(RESERVED, self.pool.central.reserved, items, room)
+        if units + room != self.pool.central.reserved:
+            self.broken(RESERVED, self.pool.central.reserved, units, room)
         for fiber in range(self.fibers):
             live += self.state.thread[fiber].n
             takes += self.state.thread[fiber].takes - self.state.thread[fiber].failed

@@ -41,8 +41,8 @@ static inline int dp_model_pop(dp_front *f, size_t at, void **item)
     do {
         if (!(cache = dp_model_begin(f, at))) return DP_NO_P;
         word = cache->word;
-        if (dp_count_of(word, f->cap) == 0) return dp_model_unfit();
-        newest = dp_slots(cache, f->cap)[dp_count_of(word, f->cap) - 1];
+        newest = *dp_newest(cache);
+        if (!newest) return dp_model_unfit();
     } while (!dp_model_commit(cache, word + DP_ONE_POP));
     *item = newest;
     return DP_DONE;
@@ -55,8 +55,8 @@ static inline int dp_model_push(dp_front *f, size_t at, void *item)
     do {
         if (!(cache = dp_model_begin(f, at))) return DP_NO_P;
         word = cache->word;
-        if (dp_count_of(word, f->cap) == f->cap) return dp_model_unfit();
-        dp_slots(cache, f->cap)[dp_count_of(word, f->cap)] = item;
+        if ((int16_t)word == -1) return dp_model_unfit();
+        dp_newest(cache)[1] = item;
     } while (!dp_model_commit(cache, word + 1));
     return DP_DONE;
 }
@@ -68,8 +68,8 @@ static inline int dp_model_popn(dp_front *f, size_t at, uint64_t n, void **items
     do {
         if (!(cache = dp_model_begin(f, at))) return DP_NO_P;
         word = cache->word;
-        if (dp_count_of(word, f->cap) != f->cap) return dp_model_unfit();
-        for (uint64_t i = 0; i < n; i++) items[i] = dp_slots(cache, f->cap)[f->cap - n + i];
+        if ((int16_t)word != -1) return dp_model_unfit();
+        for (uint64_t i = 0; i < n; i++) items[i] = ((void **)cache)[(int64_t)i - (int64_t)n];
     } while (!dp_model_commit(cache, word - n));
     return DP_DONE;
 }
@@ -81,8 +81,8 @@ static inline int dp_model_pushn(dp_front *f, size_t at, uint64_t n, void *const
     do {
         if (!(cache = dp_model_begin(f, at))) return DP_NO_P;
         word = cache->word;
-        if (dp_count_of(word, f->cap) + n > f->cap) return dp_model_unfit();
-        for (uint64_t i = 0; i < n; i++) dp_slots(cache, f->cap)[dp_count_of(word, f->cap) + i] = items[i];
+        if ((int64_t)(int16_t)word + (int64_t)n >= 0) return dp_model_unfit();
+        for (uint64_t i = 0; i < n; i++) dp_newest(cache)[1 + i] = items[i];
     } while (!dp_model_commit(cache, word + n));
     return DP_DONE;
 }

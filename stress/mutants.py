@@ -60,6 +60,7 @@ ENGINE_TESTS = (
     "stats",
     "instructions",
     "handles",
+    "buffer_bounds",
 )
 FACE_TESTS = (
     "defer",
@@ -74,6 +75,8 @@ FACE_TESTS = (
     "defer_greenlets",
     "defer_leaks",
     "exitstack_leaks",
+    "buffers",
+    "buffer_memory",
 )
 
 

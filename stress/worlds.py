@@ -36,6 +36,8 @@ class Spec:
     cap: int = 2
     limit: int | None = 4
     sizes: tuple[int, ...] = (16,)
+    caps: tuple[int, ...] = ()  # of each class, none above `cap`; 0: no local caches
+    weights: tuple[int, ...] = ()  # of an item of each class, in units of `limit`; 1 unless said
     tallies: bool = False  # statistics that are written under a lock are steps, too
 
     @property
@@ -46,7 +48,8 @@ class Spec:
         from stress._worlds import World  # only in the explorer's own build
 
         return World([(parse(setup), parse(work)) for setup, work in self.threads], self.procs, self.cpus, self.numbers,
-                     self.sizes, self.cap, self.limit, self.mode == "sections", self.tallies)
+                     self.sizes, self.cap, self.limit, self.mode == "sections", self.tallies,
+                     self.caps or (self.cap,) * len(self.sizes), self.weights or (1,) * len(self.sizes))
 
 
 def parse(text: str) -> list[tuple[str, int]]:
@@ -103,6 +106,24 @@ WORLDS = (
          threads=((STOCKED, "3 take"), ("", "2 take, give"))),
     Spec("room-elsewhere", "two threads spill at once, and the other stripe has room to spare for one", procs=3,
          numbers=3, cpus=2, limit=1, threads=((FULL, "give"), ("3 take, 3 give, 3 take", ""), (FULL, "give"))),
+    Spec("weights", "room for one heavy item, or for three light ones: spills of both classes at once", mode="both",
+         sizes=(16, 32), weights=(1, 3), limit=3, threads=((FULL, "give"), ("3 take 1, 2 give", "give"))),
+    Spec("weights-elsewhere", "a heavy item needs the room that stripes of a light class have to spare", mode="both",
+         sizes=(16, 32), weights=(1, 3), limit=5, cpus=2,
+         threads=((STOCKED + ", 8 take, 3 take 1, 7 give newest", "2 give newest"), ("2 take", "2 give"))),
+    Spec("weights-put", "single items of two weights, and room for one of them", mode="both", procs=1, numbers=3,
+         sizes=(16, 32), weights=(2, 3), limit=4,
+         threads=(("", ""), ("take", "give, take"), ("take 1", "give, take 1"))),
+    Spec("weights-refill", "what a refill cannot push goes back by weight", mode="both", cap=4, limit=12,
+         sizes=(16,), weights=(3,), threads=(("8 take, 8 give, 4 take", "take"), ("6 take, 6 give", ""), ("", "take"))),
+    Spec("weights-fork", "a fork counts room anew, by weight", mode="both", sizes=(16, 32), weights=(1, 3), limit=4,
+         threads=(("take", "fork, give, take 1"), ("3 take 1, 2 give", "give, take 1"))),
+    Spec("capless", "a class that only the central pool serves", mode="both", sizes=(16, 32), caps=(2, 0), limit=3,
+         threads=(("take 1", "give, take 1"), ("2 take 1", "give, give"))),
+    Spec("capless-clear", "a pool is cleared that has a class without local caches", mode="both", sizes=(16, 32),
+         caps=(2, 0), weights=(1, 2), limit=4, threads=(("2 take 1, 2 take, 4 give", "take 1, give"), ("", "clear"))),
+    Spec("capless-resize", "a P comes and goes, and a class has nothing there", mode="both", sizes=(16, 32),
+         caps=(2, 0), threads=(("take 1, give", "procresize 3, procresize 1"), ("take 1", "give, take 1"))),
     Spec("crowd", "more threads than Ps, in portable mode", mode="portable", procs=1, numbers=1,
          threads=(("take", "give, take"), ("take", "give, take"), ("take", "give"))),
     Spec("out-of-range", "a thread's P number is past the Ps", procs=1,

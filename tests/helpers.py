@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import deferpool
+from deferpool._pool import ItemPool
 
 ROOT = Path(__file__).resolve().parent.parent
 CPUS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -108,7 +109,7 @@ def local(stats: dict[str, Any]) -> int:
     return sum(map(sum, stats["per_p"]))
 
 
-def assert_conserved(pool: deferpool.RecordPool) -> None:
+def assert_conserved(pool: ItemPool) -> None:
     """Conservation at rest, and that the parts add up to their sums."""
     stats = pool.stats()
     assert stats["created"] == stats["live"] + stats["cached"] + stats["destroyed"], stats

@@ -102,8 +102,8 @@ def test_get_include() -> None:
 
 def test_everything_public_is_named() -> None:
     assert sorted(deferpool.__all__) == [
-        "AsyncExitStack", "ExitStack", "Goexit", "Record", "RecordPool", "Sched", "clearpools", "defer", "deferring",
-        "get_include", "goexit", "procresize", "procs", "recover", "stats",
+        "AsyncExitStack", "Buffer", "BufferPool", "ExitStack", "Goexit", "Pool", "Record", "RecordPool", "Sched",
+        "clearpools", "defer", "deferring", "get_include", "goexit", "procresize", "procs", "recover", "stats",
     ]
     assert all(getattr(deferpool, name).__doc__ for name in deferpool.__all__)
 

@@ -1,0 +1,119 @@
+"""Block: one piece of a pool's memory, as Python holds it. Base of Record and Buffer.
+
+One word says whether it has memory and how many views of it there are, so a release and a new view can never both win,
+whichever threads they come from.
+"""
+from cpython.object cimport PyObject
+from libc.stdint cimport UINT64_MAX, uint64_t
+
+from deferpool._handles cimport DECREF, SHARDED, SHARDS, Handles, Shard, add, close
+from deferpool._platform cimport cas64, line_alloc, line_free, load64, plain_alloc, plain_release
+
+cdef extern from "Python.h":
+    """
+    #if defined(Py_GIL_DISABLED)
+    #define dp_referent PyWeakref_GetRef
+    #else
+    #define dp_referent(weak, found) (*(found) = NULL, 0)
+    #endif
+    """
+    int referent "dp_referent"(PyObject* weak, PyObject** found) except -1
+    object PyDescr_NewMethod(PyTypeObject*, PyMethodDef*)
+    PyObject* PyWeakref_NewRef(object, PyObject*) except NULL
+    void PyType_Modified(PyTypeObject*)
+    void XDECREF "Py_XDECREF"(PyObject*)
+
+
+# ---- a pool's handles -----------------------------------------------------------------------------------------
+
+cdef int open_handles(Handles* handles, pool) except -1:
+    if SHARDED:
+        handles.shards = <Shard*>line_alloc(plain_alloc, NULL, SHARDS * sizeof(Shard))
+        if handles.shards == NULL:
+            raise MemoryError("no memory for a pool")
+        handles.weak = PyWeakref_NewRef(pool, NULL)
+    return 0
+
+
+cdef void close_handles(Handles* handles, pool) noexcept:
+    close(handles, <PyObject*>pool)
+
+
+cdef void free_handles(Handles* handles) noexcept:
+    line_free(plain_release, NULL, handles.shards)
+    XDECREF(handles.weak)
+
+
+# ---- a block ----------------------------------------------------------------------------------------------------
+
+cdef class Block:
+    """Memory of a pool, as Python holds it: a `Record` or a `Buffer`."""
+
+    def __init__(self):
+        raise TypeError("a Block is made by its pool")
+
+    @property
+    def pool(self):
+        """The pool that it is of."""
+        cdef PyObject* found = NULL
+        if self.owner == NULL:
+            return None
+        if not self.counted:
+            return <object>self.owner
+        while found == NULL:            # its finalizer may be about to take a reference for the handles
+            referent(self.handles.weak, &found)
+        result = <object>found
+        DECREF(found)
+        return result
+
+    def __getbuffer__(self, Py_buffer* buffer, int flags):
+        cdef uint64_t state
+        while True:
+            state = load64(&self.state)
+            if state == 0:
+                raise ValueError(f"{self!r} is free")
+            if cas64(&self.state, state, state + 1):
+                break
+        self.shape = self.size
+        buffer.buf = self.memory
+        buffer.obj = self
+        buffer.len = self.size
+        buffer.itemsize = 1
+        buffer.readonly = 0
+        buffer.ndim = 1
+        buffer.format = b"B"
+        buffer.shape = &self.shape
+        buffer.strides = &buffer.itemsize
+        buffer.suboffsets = NULL
+        buffer.internal = NULL
+
+    def __releasebuffer__(self, Py_buffer* buffer):
+        add(&self.state, UINT64_MAX)
+
+    def __reduce__(self):
+        raise TypeError(f"a {type(self).__name__} is the one handle of its memory: it can be neither copied nor pickled")
+
+    @property
+    def address(self):
+        """Where its bytes are; None once it is free."""
+        return <size_t>self.memory if load64(&self.state) else None
+
+    def __repr__(self):
+        where = f"at {self.address:#x}" if self.address else "free"
+        return f"<deferpool.{type(self).__name__}: {self.size} bytes, {where}>"
+
+
+cdef int refuse(Block block, uint64_t views, const char* what) except -1:
+    """Raises what `take` has found: the memory is gone, or must stay for now."""
+    if views == 1:
+        raise ValueError(f"double free: {block!r} is free already")
+    raise BufferError(f"{block!r} cannot be {what.decode()} while a memoryview of it exists")
+
+
+# ---- methods ----------------------------------------------------------------------------------------------------
+
+cdef void publish(kind, PyMethodDef* definition) except *:
+    """Adds a method to an extension type."""
+    cdef PyTypeObject* type_ = <PyTypeObject*>kind
+    (<dict>type_.tp_dict)[definition.ml_name.decode()] = PyDescr_NewMethod(type_, definition)
+    PyType_Modified(type_)
