@@ -20,7 +20,7 @@ MACROS = {
     "_sched": [("DP_ENGINE", "1")],
     "_traps": [("DP_TRAPS", "1")],  # the same sections, with a place for a trap before each instruction
 }
-STRESS = ["_ledger", "_load", "_baselines", "_interrupts", "_bench", "_model", "_traps"]
+STRESS = ["_ledger", "_load", "_baselines", "_faces", "_interrupts", "_bench", "_model", "_traps"]
 EXPLORER = ["_fibers", "_worlds"]
 HEADERS = {
     "_defer": ["deferpool/python.h", "deferpool/frames.h", "deferpool/platform.h"],

@@ -62,6 +62,7 @@ cdef extern from "sharing.h":
     ctypedef struct Sharing:
         uint64_t shared
     void sharing_begin(PyObject* object_) noexcept
+    void sharing_never(Sharing* sharing) noexcept
     void sharing_note(PyObject* object_, Sharing* sharing) noexcept
 
 cdef enum:                              # `how`: what a call has to do beyond its section
@@ -155,6 +156,7 @@ cdef class Pool(ItemPool):
         if allocator is not None:
             given = checked_allocator(allocator)
             self.allocator_owner = allocator
+            sharing_never(&self.sharing)    # what it has of the allocator is to go back
             self.open(sched, 1, cap, limit, given.alloc_meta, given.release_meta, given.arg)
         else:
             self.open(sched, 1, cap, limit, NULL, NULL, NULL)

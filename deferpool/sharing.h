@@ -54,6 +54,9 @@ static inline void sharing_note(PyObject *object, Sharing *sharing) { (void)obje
 
 #endif
 
+/* It is counted for ever. */
+static inline void sharing_never(Sharing *sharing) { sharing->turns = SHARED_TURNS + 1; }
+
 static inline void sharing_begin(PyObject *object)
 {
 #if defined(Py_GIL_DISABLED) && PY_VERSION_HEX >= 0x030E0000

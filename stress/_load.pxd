@@ -2,7 +2,7 @@
 from libc.stddef cimport size_t
 from libc.stdint cimport uint32_t, uint64_t
 
-from deferpool.records cimport Allocator
+from deferpool._pool cimport ItemPool
 from stress._ledger cimport Ledger
 
 # Of one thread; only it writes, everybody reads. Padded: threads must not slow each other through the harness.
@@ -45,3 +45,12 @@ cdef struct Design:
 cdef class Baseline:
     cdef Design design
     cdef Ledger ledger
+
+# A face of the engine whose items the threads take and give as if they were records. See _faces.pyx.
+cdef class Face(Baseline):
+    cdef readonly ItemPool pool
+    cdef readonly tuple sizes           # of records that stand for its classes
+    cdef readonly object error          # the first that no caller expected
+    cdef int open(self, tuple sizes, void* (*take)(void*, uint32_t, size_t) noexcept nogil,
+                  void (*give)(void*, uint32_t, void*) noexcept nogil) except -1
+    cdef void failed_with(self, error) noexcept

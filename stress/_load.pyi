@@ -1,11 +1,32 @@
+from typing import Any
+
 import deferpool
 from stress._baselines import Unbounded
 from stress._ledger import Ledger
 
+class Face:
+    """Of a pool whose items are taken and given like records; what it is asked else, its pool answers."""
+
+    @property
+    def pool(self) -> deferpool.Pool[Any] | deferpool.BufferPool: ...
+    @property
+    def error(self) -> BaseException | None: ...
+    @property
+    def sched(self) -> deferpool.Sched: ...
+    @property
+    def cap(self) -> int: ...
+    @property
+    def bound(self) -> int | Any: ...
+    def stats(self) -> dict[str, Any]: ...
+    def clear(self) -> None: ...
+    def called_back(self) -> tuple[int, int]: ...
+    def new(self, size: int) -> Any: ...
+    def free(self, item: Any) -> None: ...
+
 class Load:
     def __init__(
         self,
-        design: deferpool.RecordPool | Unbounded,
+        design: deferpool.RecordPool | Face | Unbounded,
         ledger: Ledger,
         threads: int,
         seed: int,

@@ -22,7 +22,7 @@ from deferpool._platform cimport (
     DONE, NO_P, Cache, cas64, count_of, load32, load64, lock, store32, store64, unlock, wait,
 )
 from deferpool._central cimport Batch, Tally, items_in, note, stripe_of
-from deferpool._pool cimport Pool, place_of, pop, popn, push, pushn, spread
+from deferpool._pool cimport MAX_CLASSES, ItemPool, Pool, place_of, pop, popn, push, pushn, spread
 from deferpool.records cimport Header, RecordPool
 from stress._ledger cimport Ledger
 
@@ -127,6 +127,25 @@ cdef class Baseline:
         return self.design.cached(self.design.self)
 
 
+cdef class Face(Baseline):
+    """What the harness asks of its pool it may be asked itself."""
+
+    cdef int open(self, tuple sizes, void* (*take)(void*, uint32_t, size_t) noexcept nogil,
+                  void (*give)(void*, uint32_t, void*) noexcept nogil) except -1:
+        self.sizes = sizes
+        self.design.take = take
+        self.design.give = give
+        self.design.self = <void*>self
+        return 0
+
+    cdef void failed_with(self, error) noexcept:
+        if self.error is None:
+            self.error = error
+
+    def __getattr__(self, name):
+        return getattr(self.pool, name)
+
+
 # ---- a bounded queue between one producer and one consumer ------------------------------------------------------
 
 cdef struct Ring:
@@ -203,14 +222,17 @@ cdef story(Evidence* e, double us_a_tick):
 cdef class Load:
     """Threads, tracks and samples of one run against one design.
 
-    `design` is a RecordPool or a Baseline, made over `ledger`; what the sampler holds a pool to is what it is told
+    `design` is a RecordPool, a Face of another pool or a Baseline, made over `ledger`; what the sampler holds a pool to is what it is told
     here, and else what the pool says of itself. Each public run_* method is the body of one thread:
     it leaves the GIL at once and takes it again at its end. Thread number `threads` is that of a forked child.
     """
-    cdef RecordPool pool
+    cdef ItemPool pool                  # None for a baseline
+    cdef RecordPool records             # the same, where it is one
     cdef Baseline baseline
     cdef Ledger ledger
-    cdef Design design                  # of the baseline; take is NULL for deferpool
+    cdef Design design                  # of a face or a baseline; take is NULL for records
+    cdef bint bounds                    # there is a pool, whose caches are looked at
+    cdef size_t sizes[MAX_CLASSES]      # of records, one for each class
     cdef Track* tracks
     cdef Event* events                  # a ring for each thread
     cdef Hand* hands
@@ -241,8 +263,15 @@ cdef class Load:
                   bound=None, cap=None, limit=None):
         if not 1 <= threads <= MAX_THREADS:
             raise ValueError(f"threads must be from 1 to {MAX_THREADS}, not {threads}")
-        if isinstance(design, RecordPool):
-            self.pool = design
+        if isinstance(design, Baseline):
+            self.baseline = design
+            self.design = self.baseline.design
+        if isinstance(design, (RecordPool, Face)):
+            self.records = design if isinstance(design, RecordPool) else None
+            self.pool = design if isinstance(design, RecordPool) else (<Face>design).pool
+            self.bounds = True
+            for i, size in enumerate(design.sizes):
+                self.sizes[i] = size
             if bound is None:
                 bound = self.pool.bound
             self.bounded = bound is not None
@@ -250,13 +279,11 @@ cdef class Load:
             self.cap = self.pool.cap if cap is None else cap
             self.limit = self.pool.pool.central.limit if limit is None else limit
             self.slack = threads * <uint64_t>max(1, self.pool.pool.front.cap // 2)
-            self.largest = self.pool.sizes[-1]
+            self.largest = design.sizes[-1]
             self.procs = self.pool.sched.procs
             self.cpus = self.pool.sched.cpus
             ledger.counts.batch = sizeof(Batch) + (self.pool.pool.central.terms[0].half - 1) * sizeof(void*)
         else:
-            self.baseline = design
-            self.design = self.baseline.design
             self.largest = PTRDIFF_MAX
         self.ledger = ledger
         self.threads = threads
@@ -383,15 +410,23 @@ cdef class Load:
                 self.broken(OVERWRITTEN, record, <uint64_t><size_t>record, word, record[word], 0)
                 break
 
+    cdef inline void* obtain(self, uint32_t thread, size_t size) noexcept nogil:
+        if self.design.take == NULL:
+            return self.records.new(size)
+        return self.design.take(self.design.self, thread, size)
+
+    cdef inline void hand_back(self, uint32_t thread, void* record) noexcept nogil:
+        if self.design.take == NULL:
+            self.records.free(record)
+        else:
+            self.design.give(self.design.self, thread, record)
+
     cdef inline uint64_t* take(self, uint32_t thread, size_t size) noexcept nogil:
         """NULL: no memory. Or the record is somebody else's, who alone may free it: it counts as given back."""
         cdef Track* me = &self.tracks[thread]
         cdef uint64_t* record
         store64(&me.takes, me.takes + 1)
-        if self.design.take == NULL:
-            record = <uint64_t*>self.pool.new(size)
-        else:
-            record = <uint64_t*>self.design.take(self.design.self, thread, size)
+        record = <uint64_t*>self.obtain(thread, size)
         if record == NULL:
             store64(&me.failed, me.failed + 1)
             return NULL
@@ -415,12 +450,8 @@ cdef class Load:
         else:
             me.read += record[0] + differs(record, size >> 3, 0)
             record[0] = 0
-        if not his:
-            pass
-        elif self.design.take == NULL:
-            self.pool.free(record)
-        else:
-            self.design.give(self.design.self, thread, record)
+        if his:
+            self.hand_back(thread, record)
         store64(&me.gives, me.gives + 1)
 
     cdef inline void wipe(self, uint32_t thread, void* item, size_t size) noexcept nogil:
@@ -453,7 +484,7 @@ cdef class Load:
 
     cdef inline void give_one(self, uint32_t thread, void* item, size_t size) noexcept nogil:
         """As usual; its mark may be that of a cached record, since a primitive took it out."""
-        (<Header*>item).mark = self.pool.layout.token
+        (<Header*>item).mark = self.records.layout.token
         self.give(thread, <uint64_t*>(<Header*>item + 1), size, thread)
 
     # The same through the Python face: one call before and one after each of the pool's own.
@@ -701,17 +732,17 @@ cdef class Load:
 
     def fill_up(self, uint32_t each):
         """So many records of each class taken at once and given back, outside all books: for looks at a quiet pool."""
-        cdef uint32_t i, n = 0
-        cdef size_t size
+        cdef uint32_t i, cls
         cdef void** held = <void**>calloc(each, sizeof(void*))
         if held == NULL:
             raise MemoryError("no memory for the harness")
-        for size in self.pool.sizes:
-            with nogil:
+        with nogil:
+            for cls in range(self.pool.pool.classes):
                 for i in range(each):
-                    held[i] = self.pool.new(size)
+                    held[i] = self.obtain(self.threads, self.sizes[cls])
                 for i in range(each):
-                    self.pool.free(held[i])
+                    if held[i] != NULL:
+                        self.hand_back(self.threads, held[i])
         free(held)
 
     def run_primitives(self, uint32_t thread, uint64_t singles, uint64_t batches):
@@ -812,7 +843,7 @@ cdef class Load:
             raise MemoryError("no memory for the harness")
         with nogil:
             for i in range(n):
-                held[i] = <uint64_t*>self.pool.new(self.size_in_turn(i, classes * each))
+                held[i] = <uint64_t*>self.obtain(self.threads, self.size_in_turn(i, classes * each))
                 if held[i] == NULL:
                     complete = False
                 elif not self.own(self.threads, held[i], self.size_in_turn(i, classes * each)):
@@ -820,7 +851,7 @@ cdef class Load:
             for i in range(n):
                 if held[i] != NULL and self.disown(self.threads, self.threads, held[i],
                                                    self.size_in_turn(i, classes * each)):
-                    self.pool.free(held[i])
+                    self.hand_back(self.threads, held[i])
             free(held)
         stats = self.pool.stats()
         conserved = stats["created"] == stats["live"] + stats["cached"] + stats["destroyed"]
@@ -829,7 +860,7 @@ cdef class Load:
 
     cdef inline size_t size_in_turn(self, uint64_t i, uint64_t in_classes) noexcept nogil:
         """Each class in turn, whole; past the last class from `in_classes` on."""
-        return self.pool.layout.units[i % self.pool.layout.classes] * 16 if i < in_classes else self.largest + 8
+        return self.sizes[i % self.pool.pool.classes] if i < in_classes else self.largest + 8
 
     # -- the sampler -----------------------------------------------------------------------------------------
 
@@ -881,7 +912,7 @@ cdef class Load:
         cdef uint64_t cached, outside, gives = 0, i
         for i in range(self.threads):           # before what is cached: a sampler put to sleep in between must not make
             gives += load64(&self.tracks[i].gives)      # a list that grows look as if it did not
-        if self.design.take == NULL:
+        if self.bounds:
             self.survey(&seen)
             cached = seen.local + seen.central
             if seen.fullest > self.cap:

@@ -2,12 +2,19 @@
 from __future__ import annotations
 
 import ctypes
+from typing import Any, Protocol
 
-import deferpool
 from stress._load import Load
 
 
-def take(load: Load, pool: deferpool.RecordPool, thread: int, size: int) -> deferpool.Record | None:
+class Takes(Protocol):
+    """A RecordPool, or what stands for one: its items have an address and a size."""
+
+    def new(self, size: int) -> Any: ...
+    def free(self, item: Any) -> None: ...
+
+
+def take(load: Load, pool: Takes, thread: int, size: int) -> Any | None:
     load.taking(thread)
     try:
         record = pool.new(size)
@@ -20,7 +27,7 @@ def take(load: Load, pool: deferpool.RecordPool, thread: int, size: int) -> defe
     return record
 
 
-def give(load: Load, pool: deferpool.RecordPool, thread: int, record: deferpool.Record, owner: int) -> None:
+def give(load: Load, pool: Takes, thread: int, record: Any, owner: int) -> None:
     if load.giving(thread, record.address or 0, record.size, owner):
         pool.free(record)
     else:
@@ -28,6 +35,6 @@ def give(load: Load, pool: deferpool.RecordPool, thread: int, record: deferpool.
     load.gave(thread)
 
 
-def _abandon(record: deferpool.Record) -> None:
+def _abandon(record: Any) -> None:
     """Somebody else has the record: freed here, by its handle's end too, it would end the process unheard."""
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(record))

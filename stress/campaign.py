@@ -13,13 +13,13 @@ from stress.checks import judge
 from stress.plan import Result
 from stress.reports import document, outputs, terminal
 from stress.runner import Interruption, run
-from stress.scenarios import ALL
+from stress.scenarios import plans_of
 
 
 def main(arguments: Sequence[str], commands: str = "") -> int:
     """Exit status as --help says. OSError and outputs.Unwritten: what could not be written."""
     command = options.parse(arguments, commands)
-    plans = [plan for name in command.options.scenarios for plan in ALL[name].plans(command.options)]
+    plans = plans_of(command.options)
     own = list(range(1, len(plans) + 1)) if command.shard is None else command.shard.numbers(len(plans))
     if command.shard is not None and not own:
         print(f"python -m stress: error: --shard {command.shard}: the campaign has only {len(plans)} runs",

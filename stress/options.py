@@ -14,7 +14,7 @@ from pathlib import Path
 
 from stress import machine
 from stress.arguments import Parser, even, number, seconds
-from stress.plan import Options
+from stress.plan import ITEMS, Options
 from stress.reports import outputs
 from stress.reports.outputs import Outputs
 from stress.scenarios import ALL, DEFAULT
@@ -49,6 +49,7 @@ def parse(arguments: Sequence[str], commands: str = "") -> Command:
     options = Options(
         scenarios=tuple(dict.fromkeys(given.scenario)) or DEFAULT,
         modes=_modes(parser, given.mode), calls=_calls(given.calls),
+        items=ITEMS if given.items == "all" else (given.items,),
         threads=given.threads, seconds=given.seconds, ops=given.ops, seed=given.seed, procs=procs, cap=given.cap,
         limit=given.limit, no_limit=given.no_limit, fail=given.fail, checks=not given.no_checks,
     )
@@ -75,6 +76,8 @@ def _parser(commands: str) -> tuple[Parser, list[argparse.Action]]:
             help="how threads own their P (default: both)"),
         add("--calls", choices=["auto", "nogil", "python", "both"], default="auto",
             help="nogil loops, or Python-level calls; auto adds the latter where there is no GIL"),
+        add("--items", choices=["all", *ITEMS], default="all",
+            help="what the pool holds: raw records, Python objects, buffers (default: all, where the scenario can)"),
         add("--threads", type=number(1, 4096), metavar="N",
             help="threads of each run (default: by scenario; migrate: pairs)"),
         length.add_argument("--seconds", type=seconds, metavar="S", help="length of each run"),

@@ -3,16 +3,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import deferpool
+from stress._load import Face, Load
 
 if TYPE_CHECKING:
-    import deferpool
-    from stress._load import Load
     from stress.runner import Running
+
+Pools: TypeAlias = deferpool.RecordPool | Face
 
 DEFERPOOL = "deferpool"
 PER_P = "a list per P"
 PER_THREAD = "a list per thread"
+LOCAL_LISTS = "in lists of threading.local"
+
+RECORDS, OBJECTS, BUFFERS = "records", "objects", "buffers"
+ITEMS = (RECORDS, OBJECTS, BUFFERS)
 
 SAMPLES = 1_000  # of the bounds, at least, in every run whose length is not given by its operations
 SIZES = (16, 32, 48, 64, 80)
@@ -26,6 +33,7 @@ class Options:
     scenarios: tuple[str, ...] = ()
     modes: tuple[str, ...] = ("sections", "portable")
     calls: tuple[str, ...] = ("nogil",)
+    items: tuple[str, ...] = (RECORDS,)
     threads: int | None = None
     seconds: float | None = None
     ops: int | None = None
@@ -49,13 +57,14 @@ class Plan:
     mode: str = ""  # none for a baseline
     design: str = DEFERPOOL
     calls: str = "nogil"
+    items: str = RECORDS
     sizes: tuple[int, ...] = SIZES
     usual_limit: int | None = None  # None: the library's own, or more than can be live
     procs: int | None = None
     most_procs: int = 0  # the bound that holds throughout is that of so many Ps
     seconds: float | None = None
     ops: int | None = None  # takes and gives together, for the progress bar
-    body: Callable[[Load, deferpool.RecordPool, int], object] | None = None  # what thread i does
+    body: Callable[[Load, Any, int], object] | None = None  # what thread i does
     during: Callable[[Running], None] | None = None  # what goes on meanwhile; the run ends with it
     cpu: Callable[[int], int] | None = None  # where thread i is pinned
     spread: bool = True  # test builds: each thread among Ps of its own
@@ -78,8 +87,9 @@ class Plan:
     def name(self) -> str:
         """What tells this run from others, but for its mode."""
         design = "" if self.design == DEFERPOOL else self.design
-        calls = "(python)" if self.calls == "python" else ""
-        return " ".join(part for part in (self.scenario, self.label, design, calls) if part)
+        calls = "(python)" if self.calls == "python" and self.items == RECORDS else ""
+        items = "" if self.items == RECORDS else f"of {self.items}"
+        return " ".join(part for part in (self.scenario, self.label, items, design, calls) if part)
 
     @property
     def title(self) -> str:

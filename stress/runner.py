@@ -8,26 +8,41 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import deferpool
 from deferpool.testing import Crew, Failure
 from stress import machine
-from stress._baselines import PerP, PerThread
+from stress._baselines import PerP, PerThread, Unbounded
+from stress._faces import Buffers, LocalLists, Objects
 from stress._ledger import Ledger
-from stress._load import Load
-from stress.plan import DEFERPOOL, PER_P, SAMPLES, Cleared, Plan, Result
+from stress._load import Face, Load
+from stress.plan import (
+    BUFFERS,
+    DEFERPOOL,
+    LOCAL_LISTS,
+    OBJECTS,
+    PER_P,
+    PER_THREAD,
+    SAMPLES,
+    Cleared,
+    Plan,
+    Pools,
+    Result,
+)
 
 SAMPLE_EVERY_US = 150
 PATIENCE_S = 60.0
 EVIDENCE = 4  # pieces kept of what is seen against one check
 OPS_A_STEP = 2_000  # of all threads, where operations are given: so often the scenario disturbs them
+BASELINES: dict[str, type[Unbounded]] = {PER_P: PerP, PER_THREAD: PerThread, LOCAL_LISTS: LocalLists}
 Tick = Callable[[float, int, int, int | None], None]  # share of the run done, operations, cached, bound
 
 
 class Running:
     """A run that is under way, for those who disturb it and for the progress bar."""
 
-    def __init__(self, plan: Plan, load: Load, pool: deferpool.RecordPool | None, ledger: Ledger, tick: Tick) -> None:
+    def __init__(self, plan: Plan, load: Load, design: Any, pool: Pools | None, ledger: Ledger, tick: Tick) -> None:
         self.plan = plan
         self.load = load
         self.ledger = ledger
@@ -37,6 +52,7 @@ class Running:
         self.resident: list[int] = []
         self.notes: list[str] = []
         self._pool = pool
+        self._design = design
         self._tick = tick
         self._began = time.monotonic()
 
@@ -53,11 +69,11 @@ class Running:
         return self._crew.threads
 
     @property
-    def pool(self) -> deferpool.RecordPool:
+    def pool(self) -> Pools:
         assert self._pool is not None, "a baseline has no pool"
         return self._pool
 
-    def start(self, index: int, body: Callable[[Load, deferpool.RecordPool, int], object]) -> threading.Thread:
+    def start(self, index: int, body: Callable[[Load, Any, int], object]) -> threading.Thread:
         """A new thread with the tracks of number `index`."""
 
         def settle() -> None:
@@ -67,7 +83,7 @@ class Running:
                 self.load.spread(index)
 
         def work() -> None:
-            body(self.load, self._pool, index)  # type: ignore[arg-type]
+            body(self.load, self._design, index)
 
         return self._crew.start(index, work, before=settle)
 
@@ -202,20 +218,19 @@ def run(plan: Plan, tick: Tick, interruption: Interruption | None = None) -> Res
     ledger = Ledger()
     sched = pool = None
     bound = None
-    design: deferpool.RecordPool | PerP | PerThread
+    design: Pools | Unbounded
     if plan.design == DEFERPOOL:
         sched = deferpool.Sched(plan.procs, portable=plan.mode == "portable", clear_on_gc=plan.collects)
-        design = pool = deferpool.RecordPool(plan.sizes, cap=options.cap, limit=plan.limit, sched=sched,
-                                             allocator=ledger.capsule(), debug=False)
+        design = pool = _pool(plan, sched, ledger)
         result.mode_at_start, result.procs = sched.mode, sched.procs
         if plan.limit is not None:
             bound = max(plan.most_procs, sched.procs) * len(plan.sizes) * options.cap + plan.limit
     else:
-        design = (PerP if plan.design == PER_P else PerThread)(ledger)
+        design = BASELINES[plan.design](ledger)
     result.bound = bound
     load = Load(design, ledger, plan.threads, options.seed, options.checks, bound, options.cap, plan.limit)
     interruption.watch(load)
-    running = Running(plan, load, pool, ledger, tick)
+    running = Running(plan, load, design, pool, ledger, tick)
     ledger.failing(options.fail, options.seed)
 
     sampler = threading.Thread(target=load.run_sampler, args=(SAMPLE_EVERY_US,), daemon=True)
@@ -240,6 +255,10 @@ def run(plan: Plan, tick: Tick, interruption: Interruption | None = None) -> Res
 
     with _no_collections():
         result.books = {**load.books(), **running.counts}
+        if isinstance(pool, Face):
+            _add_calls_back(result.books, pool)
+            if pool.error is not None:
+                running.saw("alive", f"a call of the pool raised {pool.error!r}")
         result.curve = load.curve()
         result.decisions = load.decisions()
         result.evidence = load.first_evidence() + running.evidence
@@ -252,9 +271,29 @@ def run(plan: Plan, tick: Tick, interruption: Interruption | None = None) -> Res
             _at_rest(result, load, pool)
             result.left = {"records": ledger.created - ledger.destroyed}
             del running, load, design, pool     # the pool gives back its own memory with its last reference
+            if plan.items == OBJECTS:
+                gc.collect()                    # its on_drop is a method of what has it
             result.left["memory of the pool"] = ledger.meta_outstanding
     tick(1.0, result.operations, result.curve[-1][1] if result.curve else 0, bound)
     return result
+
+
+def _pool(plan: Plan, sched: deferpool.Sched, ledger: Ledger) -> Pools:
+    if plan.items == OBJECTS:
+        return Objects(ledger, cap=plan.options.cap, limit=plan.limit, sched=sched)
+    if plan.items == BUFFERS:
+        return Buffers(plan.sizes, ledger, cap=plan.options.cap, limit=plan.limit, sched=sched)
+    return deferpool.RecordPool(plan.sizes, cap=plan.options.cap, limit=plan.limit, sched=sched,
+                                allocator=ledger.capsule(), debug=False)
+
+
+def _add_calls_back(books: dict[str, int], face: Face) -> None:
+    """What finalizers have taken and given back by themselves."""
+    done, refused = face.called_back()
+    books["takes"] += done
+    books["gives"] += done
+    books["failed"] += refused
+    books["called_back"] = done
 
 
 @contextmanager
@@ -269,7 +308,7 @@ def _no_collections() -> Iterator[None]:
             gc.enable()
 
 
-def _at_rest(result: Result, load: Load, pool: deferpool.RecordPool) -> None:
+def _at_rest(result: Result, load: Load, pool: Pools) -> None:
     """The threads have ended and the books are closed: what clearing and the removal of Ps leave behind."""
     load.fill_up(3 * pool.cap)
     before = pool.stats()

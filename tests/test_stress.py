@@ -447,7 +447,7 @@ def test_what_a_child_finds_is_evidence_in_the_parent() -> None:
         held = [pool.new(80) for _ in range(40)]  # some on this P, some central; nothing of this is out any more
         for each in held:
             pool.free(each)
-    running = Running(ALL["fork"].plans(Options())[0], load, pool, ledger, quiet)
+    running = Running(ALL["fork"].plans(Options())[0], load, pool, pool, ledger, quiet)
     assert children.fork_one(running)
     assert running.evidence == []
     record = pool.new(80)

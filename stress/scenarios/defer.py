@@ -25,6 +25,7 @@ def plans(options: Options) -> list[Plan]:
 
 
 def during(running: Running) -> None:
+    assert isinstance(running.pool, deferpool.RecordPool)
     with records_of(running.pool):
         endings.run(running, nest, half)
 

@@ -6,19 +6,21 @@ pinned to different ones. An unbounded list at the consumers' end grows by every
 """
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from queue import Empty, Full, Queue
+from typing import Any
 
-import deferpool
 from stress import machine
 from stress._load import Load
-from stress.calls import give, take
-from stress.plan import DEFERPOOL, PER_P, PER_THREAD, Options, Plan
+from stress.calls import Takes, give, take
+from stress.plan import DEFERPOOL, LOCAL_LISTS, OBJECTS, PER_P, PER_THREAD, Options, Plan
 
 RECORDS = 10_000_000
 SIZE = 16
+OBJECT = (112,)  # as in the other scenarios
 BATCH, QUEUE = 64, 4  # as in the nogil threads
-Batches = Queue[list[deferpool.Record] | None]  # None: the end
+Batches = Queue[list[Any] | None]  # None: the end
 
 
 def plans(options: Options) -> list[Plan]:
@@ -27,18 +29,32 @@ def plans(options: Options) -> list[Plan]:
     if len(machine.usable_cpus()) > 1:  # one CPU, one list: nothing is taken here and given back there
         runs.insert(0, (PER_P, "", "nogil"))
     runs += [(DEFERPOOL, mode, calls) for calls in options.calls for mode in options.modes]
-    return [plan(options, pairs, design, mode, calls) for design, mode, calls in runs]
+    return [plan(options, pairs, design, mode, calls, RECORDS if calls == "nogil" else RECORDS // 20)
+            for design, mode, calls in runs]
 
 
-def plan(options: Options, pairs: int, design: str, mode: str, calls: str) -> Plan:
+def plans_of(options: Options, items: str) -> list[Plan]:
+    """With objects, beside lists of threading.local; all ten millions where nothing else is asked for. With buffers."""
+    if items == OBJECTS:
+        n = RECORDS if options.items == (OBJECTS,) else RECORDS // 20
+        runs = [(LOCAL_LISTS, ""), *((DEFERPOOL, mode) for mode in options.modes)]
+        return [replace(plan(options, 1, design, mode, "python", n), items=items, sizes=OBJECT)
+                for design, mode in runs]
+    pairs = max(1, (options.threads or 4) // 2)
+    return [replace(plan(options, pairs, DEFERPOOL, mode, "nogil", RECORDS // 100), items=items)
+            for mode in options.modes]
+
+
+def plan(options: Options, pairs: int, design: str, mode: str, calls: str, usual: int) -> Plan:
+    """`usual`: how many records, where nobody says so."""
     ops = options.ops
     if ops is None and options.seconds is None:
-        ops = 2 * RECORDS if calls == "nogil" else RECORDS // 10
+        ops = 2 * usual
     records = 0 if ops is None else max(1, ops // 2 // pairs)
     queues: list[Batches] = [Queue(QUEUE) for _ in range(pairs)]
     cpus = machine.usable_cpus()
 
-    def nogil(load: Load, pool: deferpool.RecordPool, thread: int) -> None:
+    def nogil(load: Load, pool: Takes, thread: int) -> None:
         pair, consumes = divmod(thread, 2)
         if consumes:
             load.run_consumer(pair, SIZE)
@@ -55,7 +71,7 @@ def plan(options: Options, pairs: int, design: str, mode: str, calls: str) -> Pl
 
 
 def through_python(
-    queues: list[Batches], records: int, load: Load, pool: deferpool.RecordPool, thread: int
+    queues: list[Batches], records: int, load: Load, pool: Takes, thread: int
 ) -> None:
     queue = queues[thread // 2]
     if thread % 2 == 0:
@@ -72,7 +88,7 @@ def through_python(
                 give(load, pool, thread, record, thread - 1)
 
 
-def _put(queue: Batches, what: list[deferpool.Record] | None) -> None:
+def _put(queue: Batches, what: list[Any] | None) -> None:
     while True:
         try:
             return queue.put(what, timeout=1)
@@ -80,7 +96,7 @@ def _put(queue: Batches, what: list[deferpool.Record] | None) -> None:
             continue
 
 
-def _get(queue: Batches) -> list[deferpool.Record] | None:
+def _get(queue: Batches) -> list[Any] | None:
     while True:
         try:
             return queue.get(timeout=1)
