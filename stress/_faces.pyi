@@ -7,6 +7,8 @@ from stress._load import Face
 
 SCALE: int
 
+def living_cells() -> int: ...
+
 class Cell:
     size: int
     def __init__(self, ledger: Ledger) -> None: ...

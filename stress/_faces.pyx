@@ -1,12 +1,12 @@
 """Pool and BufferPool in the harness's hands: nogil threads take and give their items as if they were records.
 
 An object is a Cell, whose memory is the ledger's: so the harness counts by itself what there is, and its threads write
-into it and compare it like a record. A thread that takes an item has a reference to it, kept in the item's own memory, before
-the part that counts as the record.
+into it and compare it like a record. It counts as destroyed when on_drop is told of it: without a GIL, Python may end an object
+only when the thread that has made it runs Python code again. A thread that takes an item has a reference to it, kept in the
+item's own memory, before the part that counts as the record.
 
 Every so many objects that a pool drops, on_drop acquires and releases one more: so finalizers call back by the thousand.
 """
-cimport cython
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stddef cimport size_t
@@ -15,7 +15,7 @@ from libc.string cimport memset
 
 from deferpool._platform cimport add64, load64
 from deferpool._pool cimport ItemPool
-from stress._ledger cimport Ledger
+from stress._ledger cimport Ledger, system_release
 from stress._load cimport Baseline, Face
 
 from functools import partial
@@ -37,6 +37,12 @@ cdef inline PyObject** keeper(void* record) noexcept nogil:
 
 # ---- objects ----------------------------------------------------------------------------------------------------
 
+cdef uint64_t cells                     # that there are in this process
+
+def living_cells():
+    return load64(&cells)
+
+
 cdef class Cell:
     """An object with memory of the ledger's. MemoryError when that refuses it."""
     cdef Ledger ledger
@@ -49,9 +55,12 @@ cdef class Cell:
         if self.block == NULL:
             raise MemoryError("refused")
 
+        add64(&cells, 1)
+
     def __dealloc__(self):
         if self.block != NULL:
-            self.ledger.allocator.release(self.ledger.allocator.arg, self.block)
+            add64(&cells, <uint64_t>-1)
+            system_release(self.block)
 
     @property
     def address(self):
@@ -76,6 +85,7 @@ cdef class Objects(Face):
         self.open((112,), take_object, give_object)
 
     def on_drop(self, cell):
+        add64(&self.ledger.counts.destroyed, 1)
         if add64(&self.dropped, 1) % EACH == 0 and not self.over:
             try:
                 self.pool.release(self.pool.acquire())

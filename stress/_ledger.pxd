@@ -24,6 +24,8 @@ cdef struct Counts:
     uint32_t armed
     Site sites[SITES]
 
+cdef void system_release(void* memory) noexcept nogil       # of what alloc gave, without counting it
+
 cdef class Ledger:
     cdef Counts counts
     cdef Allocator allocator

@@ -65,7 +65,7 @@ cdef inline void* system_alloc(size_t size) noexcept nogil:
     leave_allocator()
     return memory
 
-cdef inline void system_release(void* memory) noexcept nogil:
+cdef void system_release(void* memory) noexcept nogil:
     enter_allocator()
     free(memory)
     leave_allocator()

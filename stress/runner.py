@@ -14,7 +14,7 @@ import deferpool
 from deferpool.testing import Crew, Failure
 from stress import machine
 from stress._baselines import PerP, PerThread, Unbounded
-from stress._faces import Buffers, LocalLists, Objects
+from stress._faces import Buffers, LocalLists, Objects, living_cells
 from stress._ledger import Ledger
 from stress._load import Face, Load
 from stress.plan import (
@@ -216,6 +216,7 @@ def run(plan: Plan, tick: Tick, interruption: Interruption | None = None) -> Res
     options = plan.options
     result = Result(plan)
     ledger = Ledger()
+    before = living_cells()
     sched = pool = None
     bound = None
     design: Pools | Unbounded
@@ -273,6 +274,7 @@ def run(plan: Plan, tick: Tick, interruption: Interruption | None = None) -> Res
             del running, load, design, pool     # the pool gives back its own memory with its last reference
             if plan.items == OBJECTS:
                 gc.collect()                    # its on_drop is a method of what has it
+                result.left["objects"] = living_cells() - before
             result.left["memory of the pool"] = ledger.meta_outstanding
     tick(1.0, result.operations, result.curve[-1][1] if result.curve else 0, bound)
     return result

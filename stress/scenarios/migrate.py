@@ -41,7 +41,7 @@ def plans_of(options: Options, items: str) -> list[Plan]:
         return [replace(plan(options, 1, design, mode, "python", n), items=items, sizes=OBJECT)
                 for design, mode in runs]
     pairs = max(1, (options.threads or 4) // 2)
-    return [replace(plan(options, pairs, DEFERPOOL, mode, "nogil", RECORDS // 100), items=items)
+    return [replace(plan(options, pairs, DEFERPOOL, mode, "nogil", RECORDS // 10), items=items)
             for mode in options.modes]
 
 
