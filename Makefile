@@ -10,7 +10,7 @@ PY := $(CURDIR)/$(VENV)/bin/python
 READY := $(VENV)/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help build test stress bench lint plot interrupt traps explore mutants proof numbers tsan asan swapped debug dist clean
+.PHONY: help build test stress bench lint plot interrupt traps explore mutants proof numbers tsan asan swapped debug docs dist clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */\1\t/' | expand -t 12
@@ -76,6 +76,10 @@ swapped: $(READY)  ## the test suites of real projects, with our exit stacks in 
 
 debug: $(READY)  ## unoptimized, with assertions and Cython's annotated sources in build/cython
 	$(PY) -m stress.variants debug --seconds 1 $(ARGS)
+
+docs: build  ## the pages and the reference from docstrings, in build/docs; a warning is an error
+	$(PY) -m pip install --quiet --group docs
+	$(PY) -m sphinx --quiet --fresh-env --fail-on-warning --keep-going --builder html --doctree-dir build/doctrees docs build/docs $(ARGS)
 
 dist: $(READY)  ## wheel and source archive, in dist
 	$(PY) -m build
