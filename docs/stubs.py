@@ -17,6 +17,8 @@ def written(function: ast.FunctionDef | ast.AsyncFunctionDef, *, bound: bool) ->
     if bound:                               # self is not said
         del (arguments.posonlyargs or arguments.args)[:1]
     comes_back = None if function.name == "__init__" or function.returns is None else ast.unparse(function.returns)
+    if isinstance(function, ast.AsyncFunctionDef):
+        comes_back = f"Awaitable[{comes_back}]"
     return f"({ast.unparse(arguments)})", comes_back
 
 
