@@ -8,7 +8,7 @@ forgets it. A ZstdCompressor is made to be used again, by one thread at a time.
 
 For zlib the gain is that of its 256 KiB of memory. Where the C library gives them back to the system after each
 message, the kernel finds new pages for the next one each time: then the first row says six times. Where they stay, it
-says one. With glibc it may be either; MALLOC_TRIM_THRESHOLD_ and MALLOC_MMAP_THRESHOLD_ set to 100000000 make them stay.
+says one. With glibc it may be either; they stay with MALLOC_TRIM_THRESHOLD_ and MALLOC_MMAP_THRESHOLD_ at 100000000.
 """
 from __future__ import annotations
 

@@ -3,8 +3,8 @@
     python examples/what_pays.py
 
 What is made anew is clean. What is used again may have to be made so by `reset`, and a call of a Python function costs
-more than the pool does. Connections are closed when they are not pooled. Not here are objects that cannot be used again,
-such as an LZMACompressor after flush(), and those that threads can share, such as an SSLContext.
+more than the pool does. Connections are closed when they are not pooled. Not here are objects that cannot be used
+again, such as an LZMACompressor after flush(), and those that threads can share, such as an SSLContext.
 """
 from __future__ import annotations
 
