@@ -41,8 +41,8 @@ def stand_ins() -> dict[str, Any]:
     ours, theirs = socket.socketpair()
     theirs.sendall(b"received")
     theirs.close()
-    return {"Parser": Parser, "MyPool": MyPool, "connection": ours, "names": ["data"], "text": "text", "data": "data",
-            "log": print, "compile_rules": list}
+    return {"Parser": Parser, "MyPool": MyPool, "compile_rules": list, "connection": ours, "data": "data",
+            "deferpool": deferpool, "handle": bytes, "log": print, "names": ["data"], "sock": ours, "text": "text"}
 
 
 def snippets(page: Path) -> list[Any]:
