@@ -83,7 +83,7 @@ docs: build  ## the pages and the reference from docstrings, in build/docs; a wa
 	$(PY) -m pip install --quiet --group docs
 	$(PY) -m sphinx --quiet --fresh-env --fail-on-warning --keep-going --builder html --doctree-dir build/doctrees docs build/docs $(ARGS)
 
-examples: build  ## each example, with its figures: how many times as fast with pooling (two minutes)
+examples: build  ## each example, with its figures: how many times as fast with pooling (a minute)
 	@for example in examples/[a-z]*.py; do \
 		echo "==== $$example"; PYTHONPATH=$(CURDIR) $(PY) $$example $(ARGS) || exit 1; \
 	done

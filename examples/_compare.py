@@ -37,8 +37,8 @@ def compare(name: str, without: Callable[[], object], pooled: Callable[[], objec
     ratios = [slow / fast for slow, fast in zip(seconds[without], seconds[pooled], strict=True)]
     before, after = (min(seconds[way]) / operations * 1e6 for way in ways)
     said = f"{median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
-    if max(ratios) < 1:
+    if sum(ratio < 1 for ratio in ratios) >= 0.75 * rounds:
         said += ": pooling does not pay here"
-    elif min(ratios) < 1.05:
+    elif sum(ratio > 1.05 for ratio in ratios) < 0.75 * rounds:
         said += ": no clear gain"
     print(f"{name:42} {before:9.2f} {after:9.2f}   {said}", flush=True)
