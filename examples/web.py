@@ -93,18 +93,18 @@ def main() -> None:
     heading("a comment")
     compare("parsed", parse_alone, parse_pooled, rounds=options.rounds, operations=each * CLIENTS)
 
-    with serving(app) as address, ThreadPoolExecutor(CLIENTS) as threads, contextlib.ExitStack() as clients:
-        sessions = [clients.enter_context(httpx.Client(base_url=address, trust_env=False)) for _ in range(CLIENTS)]
+    with serving(app) as address, ThreadPoolExecutor(CLIENTS) as threads, contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(httpx.Client(base_url=address, trust_env=False)) for _ in range(CLIENTS)]
 
         def ask(path: str) -> Callable[[httpx.Client], None]:
-            def work(session: httpx.Client) -> None:
+            def work(client: httpx.Client) -> None:
                 for comment, html in zip(comments, expected, strict=True):
-                    if session.post(path, content=comment).raise_for_status().text != html:
+                    if client.post(path, content=comment).raise_for_status().text != html:
                         raise SystemExit("the page is not what the comment says")
             return work
 
-        compare(f"a whole request, {CLIENTS} clients", lambda: list(threads.map(ask("/without"), sessions)),
-                lambda: list(threads.map(ask("/pooled"), sessions)), rounds=options.rounds, operations=each * CLIENTS)
+        compare(f"a whole request, {CLIENTS} clients", lambda: list(threads.map(ask("/without"), clients)),
+                lambda: list(threads.map(ask("/pooled"), clients)), rounds=options.rounds, operations=each * CLIENTS)
     print(f"parsers made for all that was pooled: {pool.stats()['created']}")
 
 
