@@ -10,7 +10,7 @@ PY := $(CURDIR)/$(VENV)/bin/python
 READY := $(VENV)/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help build test stress bench lint plot interrupt traps explore mutants proof numbers tsan asan swapped debug dist clean
+.PHONY: help build test stress bench lint plot interrupt traps explore mutants proof numbers tsan asan swapped debug docs examples dist clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */\1\t/' | expand -t 12
@@ -22,6 +22,8 @@ $(READY): pyproject.toml
 	$(PY) -m pip install --quiet --only-binary :all: --group plot || echo "no matplotlib for $(TAG): --plot is off there"
 	$(PY) -m pip install --quiet --only-binary :all: --group browser || echo "no selenium for $(TAG): no test in a browser there"
 	$(PY) -m pip install --quiet --only-binary :all: --group greenlet || echo "no greenlet for $(TAG): no test with greenlets there"
+	$(PY) -m pip install --quiet --only-binary :all: --group examples || echo "no numpy, starlette ... for $(TAG): some examples say so"
+	$(PY) -m pip install --quiet --only-binary :all: --group zstandard || echo "no zstandard for $(TAG): an example says so"
 	touch $@
 
 build: $(READY)  ## compile in place, with the stress suite's own modules
@@ -76,6 +78,15 @@ swapped: $(READY)  ## the test suites of real projects, with our exit stacks in 
 
 debug: $(READY)  ## unoptimized, with assertions and Cython's annotated sources in build/cython
 	$(PY) -m stress.variants debug --seconds 1 $(ARGS)
+
+docs: build  ## the pages and the reference from docstrings, in build/docs; a warning is an error
+	$(PY) -m pip install --quiet --group docs
+	$(PY) -m sphinx --quiet --fresh-env --fail-on-warning --keep-going --builder html --doctree-dir build/doctrees docs build/docs $(ARGS)
+
+examples: build  ## each example, with its figures: how many times as fast with pooling (a minute)
+	@for example in examples/[a-z]*.py; do \
+		echo "==== $$example"; PYTHONPATH=$(CURDIR) $(PY) $$example $(ARGS) || exit 1; \
+	done
 
 dist: $(READY)  ## wheel and source archive, in dist
 	$(PY) -m build

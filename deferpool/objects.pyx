@@ -77,7 +77,7 @@ cdef double FOR_EVER = -1.0
 
 @cython.final
 cdef class Pool(ItemPool):
-    """A bounded pool of Python objects that are worth more than 150 ns or so to make.
+    """A bounded pool of Python objects that are worth more than 150 ns or so to make:
 
         parsers = Pool(Parser, reset=Parser.clear)
         with parsers.lease() as parser:

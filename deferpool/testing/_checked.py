@@ -62,7 +62,7 @@ class Taking:
 
 
 class Checked(Generic[T]):
-    """Wraps a pool; `acquire` and `release` take the same arguments as the pool's own and pass them on.
+    """Wraps a pool; `acquire` and `release` take the same arguments as the pool's own and pass them on:
 
         checked = Checked(pool)                          # with acquire/release, get/put, new/free or getconn/putconn
         checked = Checked(pool.borrow, pool.hand_back)   # with any other names
@@ -70,9 +70,10 @@ class Checked(Generic[T]):
             item = checked.acquire()
             checked.release(item)
 
-    key: tells one item from another; the object's identity if None, so items need not be hashable. Where a pool wraps
-        the same thing in new objects, say what the thing is: `Checked(pool, key=lambda record: record.address)`. It
-        must stay the same while the item is out.
+    Parameters:
+        key: tells one item from another; the object's identity if None, so items need not be hashable. Where a
+            pool wraps the same thing in new objects, say what the thing is: `Checked(pool, key=lambda record:
+            record.address)`. It must stay the same while the item is out.
 
     The pool's own names work too (`checked.get()`), and its other attributes (`checked.stats()`). An acquire that
     returns None has handed out nothing. An item may be given back by another thread than took it. `close()`, or the

@@ -94,20 +94,21 @@ def hammer(
 ) -> HammerResult:
     """Calls fn again and again from many threads that start together, and raises what the first of them raised.
 
-    fn: takes no argument, or one that it must have: the `Worker`. Races are open at edges, so make those frequent: a
-        pool that holds few items is empty or full more often.
-    threads: how many.
-    seconds: how long; 1 if neither this nor `calls` is given. Each thread makes one call at least.
-    calls: how many calls each thread makes. With both, what comes first ends the run.
-    seed: for `Worker.random`; drawn if None, and told in the result and in failures.
-    timeout: the run hangs if no thread finishes a call for so many seconds (None: wait for ever). So it must be longer
-        than the longest call.
-    watch: called about every millisecond in one more thread while the others run, and once when they have ended; what
-        it raises ends the run.
-    yields: before which share of its bytecodes, between 0 and 1, every second thread sleeps for a moment. None: 0.01
-        with the GIL, where races hardly show otherwise, and 0 without it. This uses sys.settrace: threads that a
-        debugger or coverage traces already are left alone, and C code is not affected. On Python 3.12, whose
-        interpreter crashes when threads trace bytecodes, it is lines instead.
+    Parameters:
+        fn: takes no argument, or one that it must have: the `Worker`. Races are open at edges, so make those
+            frequent: a pool that holds few items is empty or full more often.
+        threads: how many.
+        seconds: how long; 1 if neither this nor `calls` is given. Each thread makes one call at least.
+        calls: how many calls each thread makes. With both, what comes first ends the run.
+        seed: for `Worker.random`; drawn if None, and told in the result and in failures.
+        timeout: the run hangs if no thread finishes a call for so many seconds (None: wait for ever). So it must
+            be longer than the longest call.
+        watch: called about every millisecond in one more thread while the others run, and once when they have
+            ended; what it raises ends the run.
+        yields: before which share of its bytecodes, between 0 and 1, every second thread sleeps for a moment.
+            None: 0.01 with the GIL, where races hardly show otherwise, and 0 without it. This uses sys.settrace:
+            threads that a debugger or coverage traces already are left alone, and C code is not affected. On
+            Python 3.12, whose interpreter crashes when threads trace bytecodes, it is lines instead.
 
     The exception is the thread's own, with a note of the thread, the call and the seed (`__notes__`; on Python 3.10
     also a line on stderr). Raises Hung when the run hangs; ValueError or TypeError for arguments that mean nothing;
