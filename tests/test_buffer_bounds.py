@@ -158,6 +158,21 @@ def test_what_is_too_little_for_one_class_is_not_lost(mode: Mode) -> None:
         pool.clear()
 
 
+def test_room_for_a_part_of_a_buffer_is_room_for_none() -> None:
+    """A spill has left it with its stripe; then the items of a removed P come there one by one."""
+    allocator = CountingAllocator()
+    sched = deferpool.Sched(2, portable=True, clear_on_gc=False)
+    pool = deferpool.BufferPool([12288], cap=4, limit_bytes=16384, sched=sched, allocator=allocator.capsule)
+    for _ in range(4):
+        run_threads(partial(fill, pool, 8, 1), partial(fill, pool, 8, 1))  # new threads: one on each P
+        sched.procresize(1)
+        stats = pool.stats()
+        assert bytes_out(allocator.items) == stats["cached_bytes"] <= stats["bound_bytes"]
+        assert stats["central_bytes"] == 12288
+        assert_conserved(pool)
+        sched.procresize(2)
+
+
 def test_limit_in_buffers(mode: Mode) -> None:
     pool = deferpool.BufferPool(THREE, cap=2, limit=10, sched=mode.sched(1))
     assert (pool.limit, pool.limit_bytes) == (10, None)
