@@ -28,6 +28,7 @@ class Watch:
     def __init__(self, pool: str) -> None:
         self._pool = pool
         self._known: dict[int, _Seen] = {}
+        self._told = _used_after_release  # where it is found even when this module has lost its names
 
     def taken(self, obj: object, new: bool) -> None:
         """It goes out."""
@@ -54,12 +55,12 @@ class Watch:
         cls = type(obj)
         resting = _resting_class(cls)
         if resting is not None:
-            _used_after_release[id(obj)] = f"this {cls.__qualname__} of {self._pool} was released at {seen.place}"
+            self._told[id(obj)] = f"this {cls.__qualname__} of {self._pool} was released at {seen.place}"
             try:
                 obj.__class__ = resting
             except TypeError:  # of a class whose objects stay what they are; do not ask again: it can stop all threads
                 _resting_classes[cls] = None
-                del _used_after_release[id(obj)]
+                del self._told[id(obj)]
             else:
                 seen.awake = cls
 
@@ -69,7 +70,7 @@ class Watch:
         if seen is not None and seen.awake is not None:
             object.__setattr__(obj, "__class__", seen.awake)
             seen.awake = None
-            _used_after_release.pop(id(obj), None)
+            self._told.pop(id(obj), None)
 
     def dropped(self, obj: object) -> None:
         """It leaves for good."""

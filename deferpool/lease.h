@@ -17,6 +17,7 @@ typedef struct Lease {
     vectorcallfunc call;
     PyObject *pool, *object; /* object: NULL outside of with */
     double timeout;          /* seconds; less than 0: for ever */
+    int discarded;           /* in with, but the object has been discarded */
 } Lease;
 
 /* What the pool does for it. */
@@ -39,7 +40,7 @@ static PyTypeObject Lease_Type;
 
 static int lease_take(Lease *lease, PyObject *object)
 {
-    if (DP_USUALLY(lease->object == NULL)) {
+    if (DP_USUALLY(lease->object == NULL && !lease->discarded)) {
         lease->object = object;
         return 0;
     }
@@ -61,6 +62,10 @@ static PyObject *lease_leave(Lease *lease)
     PyObject *object = lease->object;
     int failed;
     if (!DP_USUALLY(object != NULL)) {
+        if (lease->discarded) {
+            lease->discarded = 0;
+            Py_RETURN_NONE;
+        }
         PyErr_SetString(PyExc_RuntimeError, "this lease is not in use");
         return NULL;
     }
@@ -149,6 +154,7 @@ static PyObject *lease_new(PyObject *pool, double timeout)
     if (lease == NULL) return NULL;
     lease->call = lease_call;
     lease->object = NULL;
+    lease->discarded = 0;
     lease->pool = Py_NewRef(pool);
     lease->timeout = timeout;
     PyObject_GC_Track(lease);
@@ -161,6 +167,7 @@ static void lease_dealloc(PyObject *self)
     PyObject *pool = lease->pool, *object = lease->object;
     lease->pool = NULL;
     lease->object = NULL;
+    lease->discarded = 0;
 #ifdef DP_KEPT_LEASES
     if (DP_USUALLY(kept_lease_count < DP_KEPT_LEASES)) {
         Py_SET_REFCNT(self, 1); /* that of the array */
@@ -198,7 +205,28 @@ static PyObject *lease_leave_in_task(PyObject *self, PyObject *arguments)
     return PyObject_CallOneArg(lease_hooks.leave_in_task, self);
 }
 
+static PyObject *lease_discard(PyObject *self, PyObject *unused)
+{
+    Lease *lease = (Lease *)self;
+    PyObject *object = lease->object;
+    (void)unused;
+    if (object == NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "this lease is not in use");
+        return NULL;
+    }
+    lease->object = NULL;
+    lease->discarded = 1;
+    lease_hooks.discard(lease->pool, object);
+    Py_DECREF(object);
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(lease_discard_doc, "discard($self, /)\n--\n\n"
+             "The object leaves for good: it is not released when the with statement ends.\n\n"
+             "Raises RuntimeError outside of a with statement.");
+
 static PyMethodDef lease_methods[] = {
+    {"discard", lease_discard, METH_NOARGS, lease_discard_doc},
     {"__aenter__", lease_enter_in_task, METH_NOARGS, NULL},
     {"__aexit__", lease_leave_in_task, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},

@@ -9,6 +9,7 @@ T = TypeVar("T")
 
 @final
 class Lease(Generic[T]):
+    def discard(self) -> None: ...
     def __enter__(self) -> T: ...
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /

@@ -111,6 +111,7 @@ cdef class Pool(ItemPool):
     Raises ValueError or TypeError for bad arguments, MemoryError. Thread-safe. The garbage collector sees cached objects: one
     that refers to its own pool can be collected with it. A pool that is dropped is closed. None of the functions is
     called with anything held, so each may use the pool. In a forked child, what other threads had out stays out for ever.
+    Without a GIL Python ends an object that another thread has made only when that thread runs Python code again.
     """
     cdef uint32_t place
     cdef uint32_t how
@@ -698,7 +699,8 @@ cdef PyMethodDef lease_definition = PyMethodDef(
     ml_name=b"lease", ml_meth=<void*>lease, ml_flags=METH_FASTCALL | METH_KEYWORDS, ml_doc=b"""lease($self, timeout=None)
 --
 
-An object for the time of a with or async with statement: acquired at its begin, released at its end.
+An object for the time of a with or async with statement: acquired at its begin, released at its end; or not released, if the lease's
+own discard() was called meanwhile.
 
 Parameters:
     timeout: as for acquire.

@@ -5,13 +5,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-import deferpool
-from stress._load import Face, Load
-
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # a report is merged without any compiled module
+    import deferpool
+    from stress._load import Face, Load
     from stress.runner import Running
 
-Pools: TypeAlias = deferpool.RecordPool | Face
+    Pools: TypeAlias = deferpool.RecordPool | Face
 
 DEFERPOOL = "deferpool"
 PER_P = "a list per P"

@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import deferpool
 from deferpool.testing import Crew, Failure
@@ -30,6 +30,9 @@ from stress.plan import (
     Pools,
     Result,
 )
+
+if TYPE_CHECKING:
+    from stress.plan import Pools
 
 SAMPLE_EVERY_US = 150
 PATIENCE_S = 60.0

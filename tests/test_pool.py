@@ -312,6 +312,25 @@ def test_a_lease_that_is_forgotten_drops_its_object() -> None:
     assert_at_rest(pool)
 
 
+def test_what_a_lease_has_discarded_is_not_released() -> None:
+    dropped: list[Any] = []
+    pool: Pool[Thing] = Pool(Thing, on_drop=dropped.append)
+    lease = pool.lease()
+    with pytest.raises(RuntimeError, match="not in use"):
+        lease.discard()
+    with lease as thing:
+        lease.discard()
+        assert dropped == [thing]
+        with pytest.raises(RuntimeError, match="not in use"):
+            lease.discard()
+        with pytest.raises(RuntimeError, match="in use already"):
+            lease.__enter__()
+    with lease as other:
+        assert other is not thing
+    assert dropped == [thing]
+    assert_at_rest(pool)
+
+
 def test_what_reset_raises_comes_out_of_with() -> None:
     pool = Pool(Thing, reset=raising(ValueError("no")))
     with pytest.raises(ValueError, match="no"), pool.lease():

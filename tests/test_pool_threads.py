@@ -334,6 +334,20 @@ pool.release(pool.acquire())
     assert output_of(code) == "dropped []"
 
 
+def test_a_debugged_pool_that_lives_to_the_end_is_quiet() -> None:
+    code = """
+from deferpool import Pool
+class Thing:
+    def __init__(self):
+        self.x = 1
+pool = Pool(Thing, debug=True, on_drop=lambda thing, print=print: print(thing.x))
+thing = pool.acquire()
+pool.release(thing)
+"""
+    done = run_python(code)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "1\n", "")
+
+
 def test_threads_that_end_leave_nothing(mode: Mode) -> None:
     pool = small(mode, cap=4, limit=16)
     for _ in range(30):
