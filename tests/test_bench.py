@@ -84,7 +84,9 @@ def test_each_loop_does_what_it_is_timed_for(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(endings, "nothing_later", count_later)
     monkeypatch.setattr(endings.Manager, "__exit__", count)
     monkeypatch.setattr(endings.Manager, "__aexit__", count_later)
-    for row in endings.rows()[0]:
+    for row in endings.rows():
+        if row.why_not:
+            continue
         for loop in (row.ours, row.peer):
             done = 0
             loop(20)
@@ -242,7 +244,8 @@ def test_the_command_writes_its_figures(
         ("@deferring, 3 calls", "nested try/finally"): 1 / 1.5, ("@deferring, 1 call", "contextlib.ExitStack"): 15,
         ("ExitStack, 10 callbacks", "contextlib's"): 7, ("ExitStack, enter_context", "contextlib's"): 3,
         ("ExitStack, raising", "contextlib's"): 3, ("AsyncExitStack, 1 callback", "contextlib's"): 3}.items()
-    assert all(each["times"] == min(each["peer_ns"]) / min(each["ns"]) > 0 for each in document["endings"])
+    assert all(each["times"] == min(each["peer_ns"]) / min(each["ns"]) > 0 for each in document["endings"]
+               if not each["why_not"])
     assert "<svg" in (tmp_path / "bench.svg").read_text()
     lines = (tmp_path / "bench.md").read_text().splitlines()
     assert {line.count("|") for line in lines[:4]} == {9}
