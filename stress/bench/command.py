@@ -15,7 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from stress import machine
 from stress.arguments import Parser, number
-from stress.bench import cells, endings, peers, race, report, turns
+from stress.bench import cells, endings, peers, pools, race, report, turns
 from stress.bench.cells import Row
 from stress.bench.race import Figures
 from stress.reports import outputs
@@ -23,7 +23,7 @@ from stress.reports.outputs import Kind
 
 ROUNDS = 7
 WORKS = tuple(cells.TITLES)
-BESIDE = ("flat", "bound", "python", "endings")  # of deferpool alone, or on ground of their own
+BESIDE = ("flat", "bound", "python", "endings", "pools")  # of deferpool alone, or on ground of their own
 FLAT_TO = 10**9
 KINDS = (
     Kind("json", (".json",), "stress.bench.report:write_json", "write all figures"),
@@ -68,7 +68,8 @@ def main(arguments: Sequence[str]) -> int:
         if "endings" in wanted:
             ends = report.Endings(_in_turns(show, "at the end of a function", endings.rows(), given),
                                   endings.scaling(given.rounds, given.share, cores), cores)
-    result = report.Report(rows, raced, flat, bound, python, ends, allocators, go, given.rounds,
+        pooled = _in_turns(show, "pools", pools.rows(cores), given) if "pools" in wanted else []
+    result = report.Report(rows, raced, flat, bound, python, ends, pooled, allocators, go, given.rounds,
                            time.perf_counter() - began)
     report.show(console, result)
     outputs.write(files, result)

@@ -66,6 +66,7 @@ class Report:
     bound: Sequence[tuple[int, Figures]]
     python: Sequence[tuple[int, Figures]]
     endings: Endings
+    pools: Sequence[turns.Row]
     allocators: Sequence[Peer]
     go: Peer
     rounds: int
@@ -121,6 +122,7 @@ def show(console: Console, report: Report) -> None:
     _say_bound(console, report)
     _say_python(console, report)
     _say_endings(console, report.endings)
+    _say_turns(console, report.pools, "ns to have an object of a pool for a moment, least of all rounds")
     for peer in (*report.allocators, report.go):
         if peer.why_not:
             console.print(f"not run: {peer.name}: {peer.why_not}", highlight=False, markup=False, soft_wrap=True)
@@ -246,6 +248,7 @@ def markdown(report: Report) -> str:
                  _kib(each.ours), _kib(each.smallest))
         lines.append(f"| {' | '.join(cells)} |")
     lines += _turns_as_markdown("at the end of a function", report.endings.rows)
+    lines += _turns_as_markdown("an object of a pool", report.pools)
     on = ", ".join(f"{name} {text}" if name in versions(report) else text
                    for name, text in {**machine.describe(), **versions(report)}.items())
     return "\n".join([*lines, "", f"{on}.", ""])
@@ -285,6 +288,7 @@ def document(report: Report) -> dict[str, Any]:
         "bound": [{"threads": threads, **asdict(figures)} for threads, figures in report.bound],
         "python": [{"threads": threads, **asdict(figures)} for threads, figures in report.python],
         "endings": [_turned(row) for row in report.endings.rows],
+        "pools": [_turned(row) for row in report.pools],
         "endings_at_once": [{"what": name, "threads": report.endings.cores, "times": scaling}
                             for name, scaling in report.endings.scaling],
     }
