@@ -241,6 +241,16 @@ def test_times_as_fast_are_of_least_to_least(
     assert f"ours the peer 1 2 2.00 {said} 3.00 1.75 - 3.50" in shown
 
 
+def test_one_thread_beside_many_is_apart_as_they_are() -> None:
+    seen: list[int] = []
+    row = turns.Row("", "", lambda cycles: None, lambda cycles: seen.append(threading.get_ident()), None, 100, 2, 1)
+    turns.race([row], 1, 100, lambda text: None)
+    assert len(seen) == 2
+    assert threading.get_ident() not in seen
+    turns.timed(row.peer, 1, 100)
+    assert seen[2:] == [threading.get_ident()]
+
+
 def test_what_was_not_run_has_not_reached_its_target() -> None:
     assert turns.not_run("ours", "the peer", 1.0, "made up").reached is False
 

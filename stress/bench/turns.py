@@ -63,14 +63,15 @@ def race(rows: Sequence[Row], rounds: int, share: int, show: Callable[[str], Non
             cycles = max(100, row.cycles * share // 100)
             sides = [(row.ours, row.threads, row.ns), (row.peer, row.peer_threads or row.threads, row.peer_ns)]
             for loop, threads, into in sides if turn % 2 else reversed(sides):
-                ns = timed(loop, threads, cycles)
+                ns = timed(loop, threads, cycles, apart=row.threads > 1)
                 if turn:
                     into.append(ns)
 
 
-def timed(loop: Loop, threads: int, cycles: int) -> float:
-    """ns a cycle. One thread is the calling one."""
-    if threads > 1:
+def timed(loop: Loop, threads: int, cycles: int, *, apart: bool = False) -> float:
+    """ns a cycle; of one thread in the calling one, or `apart` from it: without a GIL what a thread made costs it less
+    than others, so that one beside two would not be the same work."""
+    if threads > 1 or apart:
         return at_once(loop, threads, cycles) / (threads * cycles) * 1e9
     began = time.perf_counter()
     loop(cycles)
