@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -239,6 +240,7 @@ def test_times_as_fast_are_of_least_to_least(
     report.show(Console(width=200), made(figures("deferpool", 1.0), [figures("glibc", 5.0)], pools=[row]))
     shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
     assert f"ours the peer 1 2 2.00 {said} 3.00 1.75 - 3.50" in shown
+    assert f"{int(reached is True)} of {int(reached is not None)} targets met, 0 rows not run" in shown
 
 
 def test_one_thread_beside_many_is_apart_as_they_are() -> None:
@@ -249,6 +251,10 @@ def test_one_thread_beside_many_is_apart_as_they_are() -> None:
     assert threading.get_ident() not in seen
     turns.timed(row.peer, 1, 100)
     assert seen[2:] == [threading.get_ident()]
+
+
+def test_threads_at_once_take_no_less_than_the_longest_of_them() -> None:
+    assert turns.at_once(lambda cycles: time.sleep(0.01 * cycles), 3, 2) >= 0.02
 
 
 def test_what_was_not_run_has_not_reached_its_target() -> None:

@@ -225,6 +225,9 @@ def _say_turns(console: Console, rows: Sequence[turns.Row], title: str) -> None:
                     {True: "yes", False: "no", None: "-"}[row.reached], f"{middle:.2f}", f"{low:.2f} - {high:.2f}"])
         table.add_row(row.title, row.against, *figures)
     console.print(table)
+    judged = [row for row in rows if row.ns and row.target is not None]
+    console.print(f"{sum(bool(row.reached) for row in judged)} of {len(judged)} targets met, "
+                  f"{sum(not row.ns for row in rows)} rows not run", highlight=False)
 
 
 def _target(row: turns.Row) -> str:
