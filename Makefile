@@ -37,6 +37,7 @@ stress: build  ## the main job: real threads, every scenario, both modes; one ta
 
 bench: build  ## beside glibc, mimalloc, jemalloc, tcmalloc, Go and the 2015 design; ratios with their targets
 	$(PY) -m pip install --quiet --only-binary :all: --group bench || echo "some peers cannot be had for $(TAG): their columns stay empty"
+	$(PY) -m pip install --quiet --only-binary :all: --group pools || echo "some pools of PyPI cannot be had for $(TAG): their rows say so"
 	$(PY) -m stress bench $(ARGS)
 
 interrupt: build  ## 100,000,000 operations of each primitive under timer signals and migrations

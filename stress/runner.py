@@ -27,7 +27,6 @@ from stress.plan import (
     SAMPLES,
     Cleared,
     Plan,
-    Pools,
     Result,
 )
 

@@ -3,13 +3,16 @@ from __future__ import annotations
 
 import json
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import deferpool
 from stress import _bench, machine
-from stress.bench import cells, command, endings, peers, race, report
+from stress.bench import cells, command, endings, peers, pool_packages, pools, race, report, turns
 from stress.bench.cells import LARGE, PORTABLE, USUAL, Row
 from stress.bench.peers import Peer
 from stress.bench.race import Figures
@@ -84,11 +87,112 @@ def test_each_loop_does_what_it_is_timed_for(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(endings, "nothing_later", count_later)
     monkeypatch.setattr(endings.Manager, "__exit__", count)
     monkeypatch.setattr(endings.Manager, "__aexit__", count_later)
-    for row in endings.rows()[0]:
+    for row in endings.rows():
+        if row.why_not:
+            continue
         for loop in (row.ours, row.peer):
             done = 0
             loop(20)
             assert done == 20 * calls[row.title.partition(", ")[2]], row
+
+
+class Counted:
+    """A pool that counts its calls."""
+
+    def __init__(self) -> None:
+        self.taken = self.given = 0
+
+    def acquire(self) -> Counted:
+        self.taken += 1
+        return self
+
+    def release(self, thing: object) -> None:
+        self.given += 1
+
+
+@pytest.mark.parametrize("how", [how for how, _ in pools.FORMS])
+@pytest.mark.parametrize("give", ["pool.release(x)", "x.release(None)"])
+def test_a_contender_is_called_so_often(how: Callable[[pools.Contender], turns.Loop], give: str) -> None:
+    pool = Counted()
+    how(pools.Contender("", lambda: pool, "pool.acquire()", give))(200)
+    assert (pool.taken, pool.given) == (200, 200)
+
+
+@pytest.mark.parametrize("contender", [pools.POOL, pools.DEQUE, *pools.OTHERS], ids=lambda each: each.name)
+def test_contenders_hold_as_many_objects(contender: pools.Contender) -> None:
+    made: Any = contender.make()
+    held: dict[str, Callable[[], int]] = {
+        "Pool": lambda: made.stats()["cached"], "threading.local list": lambda: len(made.items),
+        "queue.SimpleQueue": lambda: made.qsize(), "queue.LifoQueue": lambda: made.qsize()}
+    assert held.get(contender.name, lambda: len(made))() == pools.KEPT
+
+
+def test_every_row_of_pools_runs() -> None:
+    for row in pools.rows(2):
+        if row.why_not:
+            continue
+        turns.timed(row.ours, row.threads, 20)
+        turns.timed(row.peer, row.peer_threads or row.threads, 20)
+
+
+def test_targets_of_pools_are_the_projects() -> None:
+    targets = {(row.title, row.against): row.target for row in pools.rows(4)}
+    for form in ("", ", bound methods"):
+        assert targets[f"acquire, release{form}", "collections.deque"] == 1 / 1.5
+        assert targets[f"acquire, release{form}", "queue.SimpleQueue"] == 1
+        assert targets[f"acquire, release{form}, 2 threads", "collections.deque"] == 2.5
+        assert targets[f"acquire, release{form}, 4 threads", "collections.deque"] == 4
+        assert targets[f"acquire, release{form}, 4 threads", "Pool, 1 thread"] == 0.85 * 4
+        for threads in ("", ", 4 threads"):
+            assert targets[f"get, release of 65,536 bytes{form}{threads}", "bytearray(65536)"] == 8
+            assert targets[f"get, release of 1,048,576 bytes{form}{threads}", "bytearray(1048576)"] == 100
+    assert targets["lease", "acquire, release"] == 1 / 1.6
+    assert targets["acquire, release with debug", "without"] is None
+
+
+def test_not_more_threads_than_cores_or_than_run_at_once() -> None:
+    why_not = {(row.title, row.against): row.why_not for row in pools.rows(2)}
+    alone = pools.GIL if machine.has_gil() else ""
+    assert why_not["acquire, release, 2 threads", "collections.deque"] == alone
+    assert why_not["acquire, release, 2 threads", "Pool, 1 thread"] == alone
+    assert why_not["acquire, release, 4 threads", "collections.deque"] == (alone or "2 cores")
+    assert why_not["get, release of 65,536 bytes, 2 threads", "bytearray(65536)"] == alone
+
+
+@pytest.mark.parametrize("package", pool_packages.PACKAGES, ids=lambda each: each.name)
+def test_a_pool_of_a_package_holds_its_objects(package: pool_packages.Package) -> None:
+    made: list[pools.Thing] = []
+
+    def new() -> pools.Thing:
+        made.append(pools.Thing())
+        return made[-1]
+
+    try:
+        pool = package.make(new, 3)
+    except ImportError as error:
+        pytest.skip(str(error))
+    assert len(made) == 3
+    loop = pools.Contender("", lambda: pool, package.take, package.give).looked_up()
+    loop(20)
+    assert len(made) == 3
+
+
+def test_a_package_that_cannot_be_had_says_why(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from rich.console import Console
+
+    def fail(new: Callable[[], object], count: int) -> object:
+        raise ImportError("made up: no [such] package")
+
+    package = pool_packages.Package("made-up", fail, "pool.get()", "pool.put(x)")
+    monkeypatch.setattr(pool_packages, "PACKAGES", (package,))
+    of_it = [row for row in pools.rows(1) if row.against == "made-up"]
+    assert [row.why_not for row in of_it] == ["ImportError: made up: no [such] package"] * len(pools.FORMS)
+    turns.race(of_it, 1, 1, lambda text: None)
+    report.show(Console(width=200), made(figures("deferpool", 1.0), [figures("glibc", 5.0)], pools=of_it))
+    assert "not run: ImportError: made up: no [such] package" in capsys.readouterr().out
+    assert report.document(made(figures("deferpool", 1.0), [], pools=of_it))["pools"][0]["why_not"]
 
 
 # ---- the judgement ----------------------------------------------------------------------------------------------
@@ -96,7 +200,7 @@ def test_each_loop_does_what_it_is_timed_for(monkeypatch: pytest.MonkeyPatch) ->
 def made(ours: Figures, others: list[Figures], row: Row | None = None, **more: object) -> Report:
     row = row or Row("pair", 2, USUAL, 0.5)
     given: dict[str, object] = {"rows": [row], "raced": {(row.work, row.threads): [ours, *others]}, "flat": [],
-                                "bound": [], "python": [], "endings": report.Endings(),
+                                "bound": [], "python": [], "endings": report.Endings(), "pools": [],
                                 "allocators": [GLIBC, OTHER], "go": NO_GO, "rounds": 3, "seconds": 1.0, **more}
     return Report(**given)  # type: ignore[arg-type]
 
@@ -119,6 +223,57 @@ def test_the_ratio_is_of_least_to_the_least_of_the_best() -> None:
 @pytest.mark.parametrize(("ours", "reached"), [(2.5, True), (2.6, False)])
 def test_a_target_is_reached_or_not(ours: float, reached: bool) -> None:
     assert made(figures("deferpool", ours), [figures("glibc", 5.0)]).judged[0].reached is reached
+
+
+@pytest.mark.parametrize(
+    ("target", "reached", "said"), [(2.0, True, "2.00 yes"), (2.1, False, "2.10 no"), (None, None, "- -")]
+)
+def test_times_as_fast_are_of_least_to_least(
+    target: float | None, reached: bool | None, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from rich.console import Console
+
+    row = turns.Row("ours", "the peer", turns.idle, turns.idle, target, ns=[2.0, 1.0, 4.0], peer_ns=[6.0, 4.0, 2.0])
+    assert row.times == 2.0
+    assert row.ratios == [3.0, 4.0, 0.5]
+    assert row.reached is reached
+    report.show(Console(width=200), made(figures("deferpool", 1.0), [figures("glibc", 5.0)], pools=[row]))
+    shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert f"ours the peer 1 2 2.00 {said} 3.00 1.75 - 3.50" in shown
+    assert f"{int(reached is True)} of {int(reached is not None)} targets met, 0 rows not run" in shown
+
+
+def test_one_thread_beside_many_is_apart_as_they_are() -> None:
+    seen: list[int] = []
+    row = turns.Row("", "", lambda cycles: None, lambda cycles: seen.append(threading.get_ident()), None, 100, 2, 1)
+    turns.race([row], 1, 100, lambda text: None)
+    assert len(seen) == 2
+    assert threading.get_ident() not in seen
+    turns.timed(row.peer, 1, 100)
+    assert seen[2:] == [threading.get_ident()]
+
+
+def test_threads_at_once_take_no_less_than_the_longest_of_them() -> None:
+    assert turns.at_once(lambda cycles: time.sleep(0.01 * cycles), 3, 2) >= 0.02
+
+
+def test_what_was_not_run_has_not_reached_its_target() -> None:
+    assert turns.not_run("ours", "the peer", 1.0, "made up").reached is False
+
+
+def test_rows_take_turns_and_the_first_round_does_not_count() -> None:
+    calls: list[str] = []
+
+    def ours(cycles: int) -> None:
+        calls.append(f"ours {cycles}")
+
+    def peer(cycles: int) -> None:
+        calls.append(f"peer {cycles}")
+
+    row = turns.Row("", "", ours, peer, None, 50_000, 1, 2)
+    turns.race([row], 3, 1, lambda text: None)
+    assert calls == [*["peer 500"] * 2, "ours 500", "ours 500", *["peer 500"] * 2] * 2
+    assert len(row.ns) == len(row.peer_ns) == 3
 
 
 @pytest.mark.parametrize(("peak", "small"), [(100, True), (101, False)])
@@ -228,7 +383,7 @@ def test_the_command_writes_its_figures(
     pytest.importorskip("matplotlib")
     monkeypatch.setattr(peers, "allocators", lambda: [GLIBC, Peer("made-up", why_not="not made")])
     monkeypatch.setattr(peers, "go", lambda: NO_GO)
-    arguments = ["pair", "bound", "flat", "endings", "--threads", "1", "--rounds", "1", "--share", "1",
+    arguments = ["pair", "bound", "flat", "endings", "pools", "--threads", "1", "--rounds", "1", "--share", "1",
                  "--json", str(tmp_path / "bench.json"), "--chart", str(tmp_path / "bench.svg"),
                  "--markdown", str(tmp_path / "bench.md")]
     assert command.main(arguments) == 0
@@ -242,11 +397,16 @@ def test_the_command_writes_its_figures(
         ("@deferring, 3 calls", "nested try/finally"): 1 / 1.5, ("@deferring, 1 call", "contextlib.ExitStack"): 15,
         ("ExitStack, 10 callbacks", "contextlib's"): 7, ("ExitStack, enter_context", "contextlib's"): 3,
         ("ExitStack, raising", "contextlib's"): 3, ("AsyncExitStack, 1 callback", "contextlib's"): 3}.items()
-    assert all(each["times"] == min(each["peer_ns"]) / min(each["ns"]) > 0 for each in document["endings"])
+    assert all(each["times"] == min(each["peer_ns"]) / min(each["ns"]) > 0 for each in document["endings"]
+               if not each["why_not"])
+    assert {(each["title"], each["against"]) for each in document["pools"]} == {
+        (row.title, row.against) for row in pools.rows(len(machine.usable_cpus()))}
+    assert all(len(each["ns"]) == len(each["peer_ns"]) == (not each["why_not"]) for each in document["pools"])
     assert "<svg" in (tmp_path / "bench.svg").read_text()
     lines = (tmp_path / "bench.md").read_text().splitlines()
     assert {line.count("|") for line in lines[:4]} == {9}
-    assert {line.count("|") for line in lines if line.startswith(("| @deferring, 3", "| ExitStack, raising"))} == {7}
+    in_turns = "| @deferring, 3", "| ExitStack, raising", "| lease"
+    assert {line.count("|") for line in lines if line.startswith(in_turns)} == {7}
     assert lines[2].startswith("| pair | 1 | ")
     assert "made-up: not made" in capsys.readouterr().out
 

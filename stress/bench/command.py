@@ -6,6 +6,7 @@ least of our rounds to the least of the best peer's; median and quartiles are of
 from __future__ import annotations
 
 import time
+from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -14,7 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from stress import machine
 from stress.arguments import Parser, number
-from stress.bench import cells, endings, peers, race, report
+from stress.bench import cells, endings, peers, pools, race, report, turns
 from stress.bench.cells import Row
 from stress.bench.race import Figures
 from stress.reports import outputs
@@ -22,7 +23,7 @@ from stress.reports.outputs import Kind
 
 ROUNDS = 7
 WORKS = tuple(cells.TITLES)
-BESIDE = ("flat", "bound", "python", "endings")  # of deferpool alone, or on ground of their own
+BESIDE = ("flat", "bound", "python", "endings", "pools")  # of deferpool alone, or on ground of their own
 FLAT_TO = 10**9
 KINDS = (
     Kind("json", (".json",), "stress.bench.report:write_json", "write all figures"),
@@ -65,9 +66,10 @@ def main(arguments: Sequence[str]) -> int:
         python = _python(show, cores, given.rounds) if "python" in wanted else []
         ends = report.Endings()
         if "endings" in wanted:
-            raced_ends, missing = endings.race(given.rounds, given.share, show)
-            ends = report.Endings(raced_ends, missing, endings.scaling(given.rounds, given.share, cores), cores)
-    result = report.Report(rows, raced, flat, bound, python, ends, allocators, go, given.rounds,
+            ends = report.Endings(_in_turns(show, "at the end of a function", endings.rows(), given),
+                                  endings.scaling(given.rounds, given.share, cores), cores)
+        pooled = _in_turns(show, "pools", pools.rows(cores), given) if "pools" in wanted else []
+    result = report.Report(rows, raced, flat, bound, python, ends, pooled, allocators, go, given.rounds,
                            time.perf_counter() - began)
     report.show(console, result)
     outputs.write(files, result)
@@ -84,6 +86,11 @@ def _starts(
     if work in cells.GO and not go.why_not:
         starts.append(race.go(go, work, threads))
     return starts
+
+
+def _in_turns(show: Callable[[str], None], what: str, rows: list[turns.Row], given: Namespace) -> list[turns.Row]:
+    turns.race(rows, given.rounds, given.share, lambda text: show(f"{what}, {text}"))
+    return rows
 
 
 def _flat(show: Callable[[str], None], rounds: int, most: int) -> list[tuple[str, int, float]]:

@@ -1,64 +1,18 @@
-"""What it costs that something runs at a function's end: ours beside try/finally, contextlib and pygolang, in turns.
-
-Here a figure is wall time on one thread in this process; on the rows of many threads, where there is no GIL, the time
-that all of them need for as many cycles each.
-"""
+"""What it costs that something runs at a function's end: ours beside try/finally, contextlib and pygolang, in turns."""
 from __future__ import annotations
 
 import contextlib
-import threading
-import time
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
 import deferpool
 from deferpool import defer, deferring
 from stress import machine
+from stress.bench.turns import CYCLES, Loop, Row, at_once, not_run
 
-CYCLES = 20_000  # in one round
-SCALES = 0.85
-Loop = Callable[[int], object]  # does so many cycles
 Stack = type[contextlib.ExitStack[bool | None]]
 AsyncStack = type[contextlib.AsyncExitStack[bool | None]]
-
-
-@dataclass
-class Row:
-    """Ours beside a peer; `target`: so many times as fast as that we should be."""
-
-    title: str
-    against: str
-    ours: Loop
-    peer: Loop
-    target: float
-    ns: list[float] = field(default_factory=list)  # a cycle, by round
-    peer_ns: list[float] = field(default_factory=list)
-
-    @property
-    def times(self) -> float:
-        """Least to least."""
-        return min(self.peer_ns) / min(self.ns)
-
-    @property
-    def ratios(self) -> list[float]:
-        return [theirs / mine for mine, theirs in zip(self.ns, self.peer_ns, strict=True)]
-
-
-def race(rounds: int, share: int, show: Callable[[str], None]) -> tuple[list[Row], dict[str, str]]:
-    """The rows, and why a peer is not among them. `share`: percent of the usual cycles."""
-    found, missing = rows()
-    cycles = max(100, CYCLES * share // 100)
-    for turn in range(rounds + 1):
-        show(f"at the end of a function, round {turn} of {rounds}")
-        for row in found:
-            pairs = [(row.ours, row.ns), (row.peer, row.peer_ns)]
-            for loop, into in pairs if turn % 2 else reversed(pairs):
-                ns = timed(loop, cycles)
-                if turn:
-                    into.append(ns)
-    return found, missing
 
 
 def scaling(rounds: int, share: int, cores: int) -> list[tuple[str, float]]:
@@ -69,31 +23,6 @@ def scaling(rounds: int, share: int, cores: int) -> list[tuple[str, float]]:
     loops = {"@deferring": again(deferring_1), "ExitStack": stack_1(deferpool.ExitStack)}
     return [(name, cores * min(at_once(loop, 1, cycles) for _ in range(rounds))
              / min(at_once(loop, cores, cycles) for _ in range(rounds))) for name, loop in loops.items()]
-
-
-def timed(loop: Loop, cycles: int) -> float:
-    """ns a cycle."""
-    began = time.perf_counter()
-    loop(cycles)
-    return (time.perf_counter() - began) / cycles * 1e9
-
-
-def at_once(loop: Loop, threads: int, cycles: int) -> float:
-    """Seconds until all of them have done so many."""
-    gate = threading.Barrier(threads + 1)
-
-    def work() -> None:
-        gate.wait()
-        loop(cycles)
-
-    running = [threading.Thread(target=work) for _ in range(threads)]
-    for thread in running:
-        thread.start()
-    gate.wait()
-    began = time.perf_counter()
-    for thread in running:
-        thread.join()
-    return time.perf_counter() - began
 
 
 # ---- what is timed ------------------------------------------------------------------------------------------------
@@ -236,7 +165,7 @@ def driven(work: Callable[[int], Coroutine[Any, Any, None]]) -> Loop:
     return loop
 
 
-def rows() -> tuple[list[Row], dict[str, str]]:
+def rows() -> list[Row]:
     theirs, ours = contextlib.ExitStack, deferpool.ExitStack
     theirs_later, ours_later = contextlib.AsyncExitStack, deferpool.AsyncExitStack
     found = [
@@ -249,14 +178,18 @@ def rows() -> tuple[list[Row], dict[str, str]]:
         *(Row(f"AsyncExitStack, {what}", "contextlib's", make(ours_later), make(theirs_later), 3)
           for what, make in (("1 callback", asynchronous), ("enter_async_context", entering_later))),
     ]
+    found.insert(3, _beside_pygolang("@deferring, 1 call", "pygolang's defer", 40))
+    return found
+
+
+def _beside_pygolang(title: str, against: str, target: float) -> Row:
     try:
         import golang  # type: ignore[import-not-found]
     except ImportError as error:
-        return found, {"pygolang": str(error)}
+        return not_run(title, against, target, str(error))
 
     @golang.func  # type: ignore[untyped-decorator]
     def pygolang_1() -> None:
         golang.defer(nothing)
 
-    found.insert(3, Row("@deferring, 1 call", "pygolang's defer", again(deferring_1), again(pygolang_1), 40))
-    return found, {}
+    return Row(title, against, again(deferring_1), again(pygolang_1), target)

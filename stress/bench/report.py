@@ -1,16 +1,17 @@
 """The figures of a bench, as a table for people and as JSON. Rows that we lose stand like those that we win."""
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from stress import machine
-from stress.bench import endings
+from stress.bench import turns
 from stress.bench.cells import Row
 from stress.bench.peers import Peer
 from stress.bench.race import Figures
@@ -52,8 +53,7 @@ class Judged:
 class Endings:
     """What was timed of functions that end."""
 
-    rows: Sequence[endings.Row] = ()
-    not_run: Mapping[str, str] = field(default_factory=dict)
+    rows: Sequence[turns.Row] = ()
     scaling: Sequence[tuple[str, float]] = ()
     cores: int = 1
 
@@ -66,6 +66,7 @@ class Report:
     bound: Sequence[tuple[int, Figures]]
     python: Sequence[tuple[int, Figures]]
     endings: Endings
+    pools: Sequence[turns.Row]
     allocators: Sequence[Peer]
     go: Peer
     rounds: int
@@ -121,6 +122,7 @@ def show(console: Console, report: Report) -> None:
     _say_bound(console, report)
     _say_python(console, report)
     _say_endings(console, report.endings)
+    _say_turns(console, report.pools, "ns to have an object of a pool for a moment, least of all rounds")
     for peer in (*report.allocators, report.go):
         if peer.why_not:
             console.print(f"not run: {peer.name}: {peer.why_not}", highlight=False, markup=False, soft_wrap=True)
@@ -201,24 +203,35 @@ def _say_python(console: Console, report: Report) -> None:
 
 
 def _say_endings(console: Console, found: Endings) -> None:
-    if found.rows:
-        table = Table(title="ns for a function whose end does something, least of all rounds", title_justify="left")
-        for name in ("what", "beside"):
-            table.add_column(name)
-        for name in ("deferpool", "the other", "times as fast", "target", "median", "quartiles"):
-            table.add_column(name, justify="right")
-        for row in found.rows:
-            low, middle, high = quartiles(row.ratios)
-            colour = "green" if row.times >= row.target else "red"
-            table.add_row(row.title, row.against, f"{min(row.ns):,.0f}", f"{min(row.peer_ns):,.0f}",
-                          f"[{colour}]{row.times:.2f}[/]", f"{row.target:.2f}", f"{middle:.2f}",
-                          f"{low:.2f} - {high:.2f}")
-        console.print(table)
+    _say_turns(console, found.rows, "ns for a function whose end does something, least of all rounds")
     for name, scaling in found.scaling:
         console.print(f"{name}, one call: {scaling:.2f} times as much at once with {found.cores} threads, target "
                       f"{SCALES * found.cores:.2f}", highlight=False)
-    for name, why in found.not_run.items():
-        console.print(f"not run: {name}: {why}", highlight=False, markup=False)
+
+
+def _say_turns(console: Console, rows: Sequence[turns.Row], title: str) -> None:
+    if not rows:
+        return
+    table = Table(title=title, title_justify="left")
+    for name in ("what", "beside"):
+        table.add_column(name)
+    for name in ("deferpool", "the other", "times as fast", "target", "met", "median", "quartiles"):
+        table.add_column(name, justify="right")
+    for row in rows:
+        low, middle, high = quartiles(row.ratios) if row.ns else (0.0, 0.0, 0.0)
+        colour = {True: "green", False: "red", None: "default"}[row.reached]
+        figures = (["-", f"not run: {escape(row.why_not)}", "-", _target(row), "-", "-", "-"] if not row.ns else
+                   [f"{min(row.ns):,.0f}", f"{min(row.peer_ns):,.0f}", f"[{colour}]{row.times:.2f}[/]", _target(row),
+                    {True: "yes", False: "no", None: "-"}[row.reached], f"{middle:.2f}", f"{low:.2f} - {high:.2f}"])
+        table.add_row(row.title, row.against, *figures)
+    console.print(table)
+    judged = [row for row in rows if row.ns and row.target is not None]
+    console.print(f"{sum(bool(row.reached) for row in judged)} of {len(judged)} targets met, "
+                  f"{sum(not row.ns for row in rows)} rows not run", highlight=False)
+
+
+def _target(row: turns.Row) -> str:
+    return "-" if row.target is None else f"{row.target:.2f}"
 
 
 # ---- for the README ----------------------------------------------------------------------------------------------
@@ -237,16 +250,21 @@ def markdown(report: Report) -> str:
         cells = (each.row.title, str(each.row.threads), _plain(each.ours), best, ratio, f"{each.row.target:.2f}",
                  _kib(each.ours), _kib(each.smallest))
         lines.append(f"| {' | '.join(cells)} |")
-    if report.endings.rows:
-        lines += ["", "| at the end of a function | beside | deferpool, ns | the other, ns | times as fast | target |",
-                  "|---|---|---:|---:|---:|---:|"]
-    for row in report.endings.rows:
-        times = f"**{row.times:.2f}**" if row.times >= row.target else f"{row.times:.2f}"
-        lines.append(f"| {row.title} | {row.against} | {min(row.ns):,.0f} | {min(row.peer_ns):,.0f} | {times} | "
-                     f"{row.target:.2f} |")
+    lines += _turns_as_markdown("at the end of a function", report.endings.rows)
+    lines += _turns_as_markdown("an object of a pool", report.pools)
     on = ", ".join(f"{name} {text}" if name in versions(report) else text
                    for name, text in {**machine.describe(), **versions(report)}.items())
     return "\n".join([*lines, "", f"{on}.", ""])
+
+
+def _turns_as_markdown(what: str, rows: Sequence[turns.Row]) -> list[str]:
+    lines = ["", f"| {what} | beside | deferpool, ns | the other, ns | times as fast | target |",
+             "|---|---|---:|---:|---:|---:|"] if rows else []
+    for row in rows:
+        times = "" if row.times is None else f"**{row.times:.2f}**" if row.reached else f"{row.times:.2f}"
+        ours, peer = (f"{min(row.ns):,.0f}", f"{min(row.peer_ns):,.0f}") if row.ns else ("-", "not run")
+        lines.append(f"| {row.title} | {row.against} | {ours} | {peer} | {times} | {_target(row)} |")
+    return lines
 
 
 def _plain(figures: Figures) -> str:
@@ -272,8 +290,13 @@ def document(report: Report) -> dict[str, Any]:
         "flat": [{"work": work, "pairs": pairs, "ns": ns} for work, pairs, ns in report.flat],
         "bound": [{"threads": threads, **asdict(figures)} for threads, figures in report.bound],
         "python": [{"threads": threads, **asdict(figures)} for threads, figures in report.python],
-        "endings": [{"title": row.title, "against": row.against, "ns": row.ns, "peer_ns": row.peer_ns,
-                     "times": row.times, "target": row.target} for row in report.endings.rows],
+        "endings": [_turned(row) for row in report.endings.rows],
+        "pools": [_turned(row) for row in report.pools],
         "endings_at_once": [{"what": name, "threads": report.endings.cores, "times": scaling}
                             for name, scaling in report.endings.scaling],
     }
+
+
+def _turned(row: turns.Row) -> dict[str, Any]:
+    return {"title": row.title, "against": row.against, "threads": row.threads, "ns": row.ns, "peer_ns": row.peer_ns,
+            "times": row.times, "target": row.target, "reached": row.reached, "why_not": row.why_not}
