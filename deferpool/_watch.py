@@ -28,7 +28,7 @@ class Watch:
     def __init__(self, pool: str) -> None:
         self._pool = pool
         self._known: dict[int, _Seen] = {}
-        self._told = _used_after_release  # where it is found even when this module has lost its names
+        self._resting: dict[type, type | None] = {}  # and what their objects are while they rest; None: they cannot be
 
     def taken(self, obj: object, new: bool) -> None:
         """It goes out."""
@@ -53,14 +53,16 @@ class Watch:
         """It is about to be cached."""
         seen = self._known[id(obj)]
         cls = type(obj)
-        resting = _resting_class(cls)
+        if cls not in self._resting:
+            self._resting[cls] = _resting_class(cls)
+        resting = self._resting[cls]
         if resting is not None:
-            self._told[id(obj)] = f"this {cls.__qualname__} of {self._pool} was released at {seen.place}"
+            _used_after_release[id(obj)] = f"this {cls.__qualname__} of {self._pool} was released at {seen.place}"
             try:
                 obj.__class__ = resting
             except TypeError:  # of a class whose objects stay what they are; do not ask again: it can stop all threads
-                _resting_classes[cls] = None
-                del self._told[id(obj)]
+                self._resting[cls] = None
+                del _used_after_release[id(obj)]
             else:
                 seen.awake = cls
 
@@ -70,7 +72,7 @@ class Watch:
         if seen is not None and seen.awake is not None:
             object.__setattr__(obj, "__class__", seen.awake)
             seen.awake = None
-            self._told.pop(id(obj), None)
+            _used_after_release.pop(id(obj), None)
 
     def dropped(self, obj: object) -> None:
         """It leaves for good."""
@@ -114,7 +116,6 @@ def _place() -> str:
 # ---- classes of objects that rest --------------------------------------------------------------------------------
 
 _used_after_release: dict[int, str] = {}  # by address: what to say of it
-_resting_classes: weakref.WeakKeyDictionary[type, type | None] = weakref.WeakKeyDictionary()
 _HARMLESS = {"__class__", "__class_getitem__", "__del__", "__dict__", "__init__", "__init_subclass__", "__module__",
              "__new__", "__repr__", "__slots__", "__subclasshook__", "__weakref__"}
 _EVERY_USE = ("__getattribute__", "__setattr__", "__delattr__")
@@ -122,16 +123,15 @@ _EVERY_USE = ("__getattribute__", "__setattr__", "__delattr__")
 
 def _resting_class(cls: type) -> type | None:
     """A subclass whose objects can do nothing; None where there cannot be one."""
-    if cls not in _resting_classes:
-        named = {name for base in cls.__mro__[:-1] for name in vars(base) if name[:2] == name[-2:] == "__"} - _HARMLESS
-        methods = {name for name in named if callable(getattr(cls, name, None))}
-        body: dict[str, object] = {name: _refuse(name) for name in (*methods, *_EVERY_USE)}
-        body |= {"__slots__": (), "__repr__": object.__repr__, "__module__": cls.__module__}
-        try:
-            _resting_classes[cls] = type(cls)(f"Released{cls.__name__}", (cls,), body)
-        except Exception:  # a final class, or one that asks more of its subclasses
-            _resting_classes[cls] = None
-    return _resting_classes[cls]
+    named = {name for base in cls.__mro__[:-1] for name in vars(base) if name[:2] == name[-2:] == "__"} - _HARMLESS
+    methods = {name for name in named if callable(getattr(cls, name, None))}
+    body: dict[str, object] = {name: _refuse(name) for name in (*methods, *_EVERY_USE)}
+    body |= {"__slots__": (), "__repr__": object.__repr__, "__module__": cls.__module__}
+    try:
+        made: type = type(cls)(f"Released{cls.__name__}", (cls,), body)
+    except Exception:  # a final class, or one that asks more of its subclasses
+        return None
+    return made
 
 
 def _refuse(name: str) -> Callable[..., NoReturn]:

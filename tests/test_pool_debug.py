@@ -1,7 +1,9 @@
 """debug=True: misuse is found, and its place is told."""
 from __future__ import annotations
 
+import gc
 import warnings
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -111,6 +113,17 @@ def test_slots_too() -> None:
     assert pool.acquire() is thing
     assert thing.fed == 1
     pool.release(thing)
+
+
+def test_a_class_is_not_kept_by_what_its_objects_were_meanwhile() -> None:
+    class Passing: ...
+
+    pool: Pool[Any] = Pool(Passing, debug=True)
+    pool.release(pool.acquire())
+    reference = weakref.ref(Passing)
+    del pool, Passing
+    gc.collect()
+    assert reference() is None
 
 
 class Final:

@@ -19,7 +19,8 @@ from made_reports import HELD, all_held, every_outcome, report, result
 from stress.reports.document import Document
 from stress.shard import Shard
 
-QUICK = ("churn", "burst", "--mode", "portable", "--calls", "nogil", "--items", "records", "--seconds", "0.2", "--seed", "5")
+RECORDS = ("--items", "records")
+QUICK = ("churn", "burst", "--mode", "portable", "--calls", "nogil", *RECORDS, "--seconds", "0.2", "--seed", "5")
 
 
 def stress(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -61,7 +62,8 @@ def test_stdout_of_a_pipe_is_a_line_a_run() -> None:
 
 def test_a_terminal_has_a_live_view_and_then_the_tables() -> None:
     ours, theirs = os.openpty()
-    command = [sys.executable, "-m", "stress", "churn", "--mode", "portable", "--calls", "nogil", "--items", "records", "--seconds", "0.5"]
+    command = [sys.executable, "-m", "stress", "churn", "--mode", "portable", "--calls", "nogil", *RECORDS,
+                "--seconds", "0.5"]
     env = {**os.environ, "TERM": "xterm", "COLUMNS": "150", "LINES": "20"}
     with subprocess.Popen(command, cwd=ROOT, env=env, stdin=theirs, stdout=theirs, stderr=theirs) as running:
         os.close(theirs)
@@ -150,7 +152,8 @@ def test_bad_arguments_of_every_command_end_with_status_2(arguments: list[str]) 
         (["burst", "churn", "--mode=portable", "--ops", "3_000", "--thr", "3", "--cap=8", "--no-limit"], {}),
         (["churn", "--seconds", "0.25", "--mode", "portable", "--limit", "70", "--fail", "50", "--no-checks"],
          {"DEFERPOOL_PROCS": "3"}),
-        (["churn", "burst", "--mode", "portable", "--calls", "both", "--items", "records", "--ops", "2000", "--seed", "12", "--shard", "2/2",
+        (["churn", "burst", "--mode", "portable", "--calls", "both", *RECORDS,
+                "--ops", "2000", "--seed", "12", "--shard", "2/2",
           "--procs", "5"], {"ASAN_OPTIONS": "detect_leaks=0 allocator_may_return_null=1"}),
     ],
 )
@@ -185,7 +188,8 @@ def test_the_rerun_line_works_from_elsewhere(tmp_path: Path) -> None:
 # ---- shards and their merge ---------------------------------------------------------------------------------
 
 def test_shards_run_each_run_once_and_merge_to_the_whole(tmp_path: Path) -> None:
-    campaign = ("churn", "burst", "threads", "--mode", "portable", "--calls", "both", "--items", "records", "--seconds", "0.2", "--seed",
+    campaign = ("churn", "burst", "threads", "--mode", "portable", "--calls", "both", *RECORDS,
+                "--seconds", "0.2", "--seed",
                 "5")
     names = []
     for index in (1, 2, 3):
@@ -206,7 +210,7 @@ def test_shards_run_each_run_once_and_merge_to_the_whole(tmp_path: Path) -> None
 
 def test_a_shard_without_a_seed_or_without_runs_is_refused() -> None:
     refused(stress("churn", "--shard", "1/2"), "--shard needs --seed")
-    refused(stress("churn", "--mode", "portable", "--calls", "nogil", "--items", "records", "--seed", "1", "--shard", "3/3"),
+    refused(stress("churn", "--mode", "portable", "--calls", "nogil", *RECORDS, "--seed", "1", "--shard", "3/3"),
             "--shard 3/3: the campaign has only 1 runs")
     refused(stress("--seed", "1", "--shard", "4/3"), "'4/3': the part is from 1 to the number of parts")
 
