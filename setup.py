@@ -26,7 +26,7 @@ HEADERS = {
     "_defer": ["deferpool/python.h", "deferpool/frames.h", "deferpool/platform.h"],
     "objects": ["deferpool/python.h", "deferpool/lease.h", "deferpool/sharing.h", "deferpool/platform.h"],
     "_pages": ["deferpool/pages.h", "deferpool/platform.h"],
-    "buffers": ["deferpool/pages.h", "deferpool/platform.h"],
+    "buffers": ["deferpool/pages.h", "deferpool/sharing.h", "deferpool/platform.h"],
     "_exitstack": ["deferpool/python.h", *glob("deferpool/exitstack/*.h")],
 }
 VARIANTS = {

@@ -127,6 +127,8 @@ cdef class ItemPool:
     cdef object __weakref__
     cdef readonly object name           # for stats and repr; or None
     cdef readonly bint clear_on_gc      # whether full collections clear its central pool
+    cdef uint64_t sharing[3]            # see sharing.h
+    cdef uint64_t gets_before, idle     # at the last full collection; and since how many of them
     cdef int open(self, Sched sched, uint32_t classes, cap, limit,
                   alloc_fn alloc, release_fn release, void* arg) except -1
     # The same with a cap for each class (0: no local caches of it), what its items weigh, and a limit in these units.

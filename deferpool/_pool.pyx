@@ -7,6 +7,7 @@ import os
 from operator import index
 
 cimport cython
+from cpython.object cimport PyObject
 from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_IsValid
 from libc.stdint cimport UINT64_MAX, int64_t, uint32_t, uint64_t
 from libc.string cimport memset
@@ -26,6 +27,11 @@ from deferpool._environment import flag
 
 cdef extern from "Python.h":
     const unsigned long HEAP_TYPE "Py_TPFLAGS_HEAPTYPE"
+
+cdef extern from "sharing.h":
+    int SHARED "SHARING_SHARED"
+    void sharing_begin(PyObject* pool) noexcept
+    void sharing_never(uint64_t* sharing) noexcept
 
 cdef extern from "platform.h" nogil:
     uint32_t last_p "dp_last_p"         # of this thread, portable mode: where it looks for a P first
@@ -671,6 +677,9 @@ cdef class ItemPool:
             if not done:
                 raise MemoryError(f"no memory for the local caches of {procs} Ps")
         remember(self.owner.pools, self)
+        sharing_begin(<PyObject*>self)
+        if self.allocator_owner is not None:
+            sharing_never(self.sharing)     # what it has of the allocator is to go back
         return 0
 
     def _drain_retired(self):
@@ -685,8 +694,15 @@ cdef class ItemPool:
 
     def _clear_for_gc(self):
         """For Sched: what a full collection does to one pool."""
+        cdef Figures figures
         if self.clear_on_gc:
             self._clear_central()
+        if self.sharing[SHARED]:        # nobody learns when it is dropped; but then nobody uses it any more
+            add_up(&self.pool, &figures)
+            self.idle = self.idle + 1 if figures.gets == self.gets_before else 0
+            self.gets_before = figures.gets
+            if self.idle >= 2:
+                self.clear()
 
     def clear(self):
         """Gives every cached item back to the allocator: those of the central pool and of all local caches.

@@ -23,6 +23,9 @@ from deferpool._pool cimport (
 )
 from deferpool._sched cimport Sched, default_sched
 
+cdef extern from "sharing.h":
+    void sharing_note(PyObject* pool, uint64_t* sharing) noexcept
+
 cdef extern from "Python.h":
     const Py_ssize_t PY_SSIZE_T_MAX
     bint PyLong_CheckExact(object)
@@ -313,6 +316,7 @@ cdef object get_buffer(BufferPool pool, n):
     cdef Memory* memory = &pool.memory
     cdef void* block
     cdef uint32_t i
+    sharing_note(<PyObject*>pool, pool.sharing)
     for i in range(memory.classes):
         if length <= memory.sizes[i]:
             buffer.place = memory.places[i]
@@ -334,8 +338,7 @@ cdef PyMethodDef get_definition = PyMethodDef(ml_name=b"get", ml_meth=<void*>get
 
 A `Buffer` of n bytes, of the smallest class that fits, page-aligned.
 
-It holds what its memory held last, or zeros in a pool with `zero`. Where threads run without the GIL, let each look the
-method up once: `get = pool.get`; otherwise they all write the pool's reference count.
+It holds what its memory held last, or zeros in a pool with `zero`.
 
 Raises ValueError for a negative n, TypeError for one that is no integer, MemoryError. Thread-safe.""")
 

@@ -46,24 +46,13 @@ cdef extern from "lease.h":
         PyObject* pool
         PyObject* item "object"
         double timeout
-    struct Hooks:
-        PyObject* (*acquire)(PyObject* pool, double timeout) noexcept
-        int (*release)(PyObject* pool, PyObject* item) noexcept
-        void (*discard)(PyObject* pool, PyObject* item) noexcept
-        PyObject* enter_in_task
-        PyObject* leave_in_task
-    Hooks lease_hooks
     PyObject* lease_new(PyObject* pool, double timeout) except NULL
     int lease_take(Lease* lease, PyObject* item) except -1
     PyObject* lease_leave(Lease* lease) except NULL
-    int lease_ready() except -1
+    int lease_ready(object enter_in_task, object leave_in_task) except -1
 
 cdef extern from "sharing.h":
-    ctypedef struct Sharing:
-        uint64_t shared
-    void sharing_begin(PyObject* object_) noexcept
-    void sharing_never(Sharing* sharing) noexcept
-    void sharing_note(PyObject* object_, Sharing* sharing) noexcept
+    void sharing_note(PyObject* pool, uint64_t* sharing) noexcept
 
 cdef enum:                              # `how`: what a call has to do beyond its section
     CHECKS = 1
@@ -115,8 +104,6 @@ cdef class Pool(ItemPool):
     """
     cdef uint32_t place
     cdef uint32_t how
-    cdef Sharing sharing
-    cdef uint64_t gets_before, idle     # at the last full collection; and since how many of them
     cdef Line line                      # of those who wait; None without max_live
     cdef uint64_t existing              # objects that there are or that somebody may make; at most max_live
     cdef uint64_t most
@@ -157,12 +144,10 @@ cdef class Pool(ItemPool):
         if allocator is not None:
             given = checked_allocator(allocator)
             self.allocator_owner = allocator
-            sharing_never(&self.sharing)    # what it has of the allocator is to go back
             self.open(sched, 1, cap, limit, given.alloc_meta, given.release_meta, given.arg)
         else:
             self.open(sched, 1, cap, limit, NULL, NULL, NULL)
         self.place = place_of(&self.pool, 0)
-        sharing_begin(<PyObject*>self)
 
     def __del__(self):
         cdef PyObject* kind
@@ -272,15 +257,6 @@ cdef class Pool(ItemPool):
     def _clear_central(self):
         clear_central(&self.pool)
 
-    def _clear_for_gc(self):
-        ItemPool._clear_for_gc(self)
-        if self.sharing.shared:         # nobody learns when it is dropped; but then nobody uses it any more
-            gets = gets_of(self)
-            self.idle = self.idle + 1 if gets == self.gets_before else 0
-            self.gets_before = gets
-            if self.idle >= 2:
-                empty(self)
-
     def __reduce__(self):
         raise TypeError("a Pool can be neither copied nor pickled")
 
@@ -330,9 +306,9 @@ cdef PyObject* acquire(Pool self, PyObject** given, Py_ssize_t count, PyObject* 
     return acquire_within(self, FOR_EVER)
 
 
-cdef inline PyObject* acquire_within(Pool self, double timeout) except NULL:
+cdef inline PyObject* acquire_within "dp_pool_acquire"(Pool self, double timeout) except NULL:
     cdef void* item = get(&self.pool, self.place)
-    sharing_note(<PyObject*>self, &self.sharing)
+    sharing_note(<PyObject*>self, self.sharing)
     if likely(item != NULL and load32(&self.how) == 0):
         return <PyObject*>item
     return acquire_carefully(self, item, timeout)
@@ -472,7 +448,7 @@ cdef PyObject* release(Pool self, PyObject* thing) except NULL:
     return NONE
 
 
-cdef inline int release_here(Pool self, PyObject* thing) except -1:
+cdef inline int release_here "dp_pool_release"(Pool self, PyObject* thing) except -1:
     if likely(load32(&self.how) == 0 and thing != NONE):
         INCREF(thing)
         put(&self.pool, thing, self.place)
@@ -621,12 +597,6 @@ cdef int64_t out(Pool self) noexcept:
     return <int64_t>(figures.gets - figures.puts)
 
 
-cdef uint64_t gets_of(Pool self) noexcept:
-    cdef Figures figures
-    add_up(&self.pool, &figures)
-    return figures.gets
-
-
 cdef void tell_drained(Pool self) noexcept:
     if self.drained is not None and out(self) <= 0:
         self.drained.set()
@@ -640,7 +610,7 @@ cdef PyObject* lease(Pool self, PyObject** given, Py_ssize_t count, PyObject* na
     return lease_new(<PyObject*>self, timeout_given(given, count, names, "lease"))
 
 
-cdef void lose_leased(Pool self, PyObject* thing) noexcept:
+cdef void lose_leased "dp_pool_lose"(Pool self, PyObject* thing) noexcept:
     """A lease ends that nobody has left."""
     cdef PyObject* kind
     cdef PyObject* error
@@ -716,11 +686,6 @@ cdef void publish() except *:
     add_method(kind, &lease_definition)
     traverse_attributes = kind.tp_traverse
     kind.tp_traverse = traverse
-    lease_hooks.acquire = <PyObject* (*)(PyObject*, double) noexcept><void*>acquire_within
-    lease_hooks.release = <int (*)(PyObject*, PyObject*) noexcept><void*>release_here
-    lease_hooks.discard = <void (*)(PyObject*, PyObject*) noexcept><void*>lose_leased
-    lease_hooks.enter_in_task = <PyObject*>_enter_in_task
-    lease_hooks.leave_in_task = <PyObject*>_leave_in_task
-    lease_ready()
+    lease_ready(_enter_in_task, _leave_in_task)
 
 publish()
