@@ -2,9 +2,10 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 
 import pytest
-from helpers import output_of
+from helpers import output_of, run_threads
 
 import deferpool
 
@@ -115,6 +116,27 @@ def test_untouched_memory_is_not_resident() -> None:
     assert resident() - before <= 4 * MIB, resident() - before
     print(len(buffers))
     """) == "20"
+
+
+@pytest.mark.parametrize("classes", [(4096,), (4096, 2**20)])
+def test_no_block_is_given_twice(classes: tuple[int, ...]) -> None:
+    """Nearly all are made and dropped at once by many threads; each finds in its buffers what it wrote."""
+    pool = deferpool.BufferPool(classes, cap=2, limit_bytes=0)
+
+    def work(stamp: int) -> None:
+        for turn in range(40):
+            buffers = [pool.get(classes[i % len(classes)]) for i in range(30)]
+            for i, buffer in enumerate(buffers):
+                memoryview(buffer)[:3] = bytes([stamp, i, turn])
+            for i, buffer in enumerate(buffers):
+                assert bytes(memoryview(buffer)[:3]) == bytes([stamp, i, turn])
+
+    run_threads(*[partial(work, stamp) for stamp in range(6)])
+    stats = pool.stats()
+    assert stats["live"] == stats["central"] == 0
+    assert stats["dropped"] > 6 * 40 * 20
+    pool.clear()
+    assert pool.stats()["cached_bytes"] == pool.stats()["live_bytes"] == 0
 
 
 def test_pages_are_those_of_the_pool() -> None:
