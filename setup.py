@@ -23,11 +23,11 @@ MACROS = {
 STRESS = ["_ledger", "_load", "_baselines", "_faces", "_interrupts", "_bench", "_model", "_traps"]
 EXPLORER = ["_fibers", "_worlds"]
 HEADERS = {
-    "_defer": ["deferpool/python.h", "deferpool/frames.h", "deferpool/platform.h"],
-    "objects": ["deferpool/python.h", "deferpool/lease.h", "deferpool/sharing.h", "deferpool/platform.h"],
+    "_defer": ["deferpool/interpreter.h", "deferpool/frames.h", "deferpool/platform.h"],
+    "objects": ["deferpool/interpreter.h", "deferpool/lease.h", "deferpool/sharing.h", "deferpool/platform.h"],
     "_pages": ["deferpool/pages.h", "deferpool/platform.h"],
     "buffers": ["deferpool/pages.h", "deferpool/sharing.h", "deferpool/platform.h"],
-    "_exitstack": ["deferpool/python.h", *glob("deferpool/exitstack/*.h")],
+    "_exitstack": ["deferpool/interpreter.h", *glob("deferpool/exitstack/*.h")],
 }
 VARIANTS = {
     "": ["-O3"],

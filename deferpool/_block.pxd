@@ -6,6 +6,7 @@ from cpython.object cimport PyObject
 from libc.stddef cimport size_t
 from libc.stdint cimport uint32_t, uint64_t
 
+from deferpool._cpython cimport PyTypeObject, new_object
 from deferpool._handles cimport Handles, begin, end
 from deferpool._platform cimport SchedState, cas64, load32, load64, number_hint
 from deferpool._pool cimport ItemPool
@@ -35,27 +36,6 @@ cdef void close_handles(Handles* handles, pool) noexcept
 cdef void free_handles(Handles* handles) noexcept
 
 cdef int refuse(Block block, uint64_t views, const char* what) except -1
-
-# Python's own ways with the objects of an extension type, in place of Cython's. Methods that Cython makes have
-# reference counts that all threads share; its way to make an object and to end it is a tenth of a get and a release.
-cdef extern from "Python.h":
-    ctypedef void (*destructor)(PyObject*)
-    ctypedef struct PyTypeObject:
-        void* tp_dict
-        destructor tp_dealloc
-    object new_object "_PyObject_New"(PyTypeObject*)        # its fields are not set
-    void free_object "PyObject_Free"(void*)
-    ctypedef struct PyMethodDef:
-        const char* ml_name
-        void* ml_meth
-        int ml_flags
-        const char* ml_doc
-    int METH_O
-    int METH_NOARGS
-    int METH_FASTCALL
-
-cdef void publish(kind, PyMethodDef* definition) except *
-
 
 cdef inline uint64_t take(Block block) noexcept nogil:
     """0: its memory is the caller's now, and nobody else's. Else why not: 1 when it is gone, more when there are views."""

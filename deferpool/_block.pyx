@@ -6,7 +6,8 @@ whichever threads they come from.
 from cpython.object cimport PyObject
 from libc.stdint cimport UINT64_MAX, uint64_t
 
-from deferpool._handles cimport DECREF, SHARDED, SHARDS, Handles, Shard, add, close
+from deferpool._cpython cimport DECREF, XDECREF
+from deferpool._handles cimport SHARDED, SHARDS, Handles, Shard, add, close
 from deferpool._platform cimport cas64, line_alloc, line_free, load64, plain_alloc, plain_release
 
 cdef extern from "Python.h":
@@ -18,10 +19,7 @@ cdef extern from "Python.h":
     #endif
     """
     int referent "dp_referent"(PyObject* weak, PyObject** found) except -1
-    object PyDescr_NewMethod(PyTypeObject*, PyMethodDef*)
     PyObject* PyWeakref_NewRef(object, PyObject*) except NULL
-    void PyType_Modified(PyTypeObject*)
-    void XDECREF "Py_XDECREF"(PyObject*)
 
 
 # ---- a pool's handles -----------------------------------------------------------------------------------------
@@ -108,12 +106,3 @@ cdef int refuse(Block block, uint64_t views, const char* what) except -1:
     if views == 1:
         raise ValueError(f"double free: {block!r} is free already")
     raise BufferError(f"{block!r} cannot be {what.decode()} while a memoryview of it exists")
-
-
-# ---- methods ----------------------------------------------------------------------------------------------------
-
-cdef void publish(kind, PyMethodDef* definition) except *:
-    """Adds a method to an extension type."""
-    cdef PyTypeObject* type_ = <PyTypeObject*>kind
-    (<dict>type_.tp_dict)[definition.ml_name.decode()] = PyDescr_NewMethod(type_, definition)
-    PyType_Modified(type_)

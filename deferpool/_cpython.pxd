@@ -4,9 +4,24 @@ from cpython.object cimport PyObject
 cdef extern from "Python.h":
     ctypedef int (*visitproc)(PyObject*, void*) noexcept
     ctypedef int (*traverseproc)(PyObject*, visitproc, void*) noexcept
+    ctypedef int (*inquiry)(PyObject*) noexcept
+    ctypedef void (*destructor)(PyObject*)
+    ctypedef struct PyAsyncMethods:
+        int (*am_send)(PyObject*, PyObject*, PyObject**) noexcept
+        void* am_await
     ctypedef struct PyTypeObject:
-        PyObject* tp_dict
+        size_t tp_flags
+        Py_ssize_t tp_vectorcall_offset
+        PyObject* (*tp_call)(PyObject*, PyObject*, PyObject*) noexcept
+        PyAsyncMethods* tp_as_async
+        PyObject* (*tp_iternext)(PyObject*) noexcept
         traverseproc tp_traverse
+        inquiry tp_clear
+        destructor tp_dealloc
+        PyObject* tp_dict
+    # Cython's own way to make and to end an object takes longer; the fields of one that is made so are not set.
+    object new_object "_PyObject_New"(PyTypeObject*)
+    void free_object "PyObject_Free"(void*)
     ctypedef struct PyMethodDef:
         const char* ml_name
         void* ml_meth
@@ -21,7 +36,7 @@ cdef extern from "Python.h":
     bint occurred "PyErr_Occurred"() noexcept
     PyObject* NONE "Py_None"
 
-cdef extern from "python.h":
+cdef extern from "interpreter.h":
     void make_immortal "dp_make_immortal"(PyObject*) noexcept
     int pass_on "dp_pass_on"() except -1            # the error that is set already
 

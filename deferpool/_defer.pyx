@@ -13,6 +13,10 @@ from types import FunctionType, GeneratorType, MethodType
 cimport cython
 from cpython.object cimport PyObject
 
+from deferpool._cpython cimport (
+    DECREF, INCREF, METH_FASTCALL, METH_KEYWORDS, METH_NOARGS, METH_O, NONE, XDECREF, PyMethodDef, PyTypeObject,
+    add_method, inquiry, make_immortal, traverseproc, visitproc,
+)
 from deferpool.records cimport RecordPool
 
 cdef extern from "frames.h":
@@ -47,42 +51,16 @@ cdef extern from "frames.h":
     PyObject* take_raised "dp_take_raised"() noexcept
     void put_raised "dp_raise"(PyObject* exception) noexcept
     PyObject* swap_handled "dp_swap_handled"(PyObject* exception) noexcept
-    void make_immortal "dp_make_immortal"(PyObject* thing) noexcept
 
 cdef extern from "Python.h":
     ctypedef PyObject* (*vectorcallfunc)(PyObject*, PyObject* const*, size_t, PyObject*) noexcept
-    ctypedef int (*visitproc)(PyObject*, void*) noexcept
-    ctypedef int (*traverseproc)(PyObject*, visitproc, void*) noexcept
-    ctypedef int (*inquiry)(PyObject*) noexcept
-    ctypedef struct PyAsyncMethods:
-        int (*am_send)(PyObject*, PyObject*, PyObject**) noexcept
-        void* am_await
-    ctypedef struct PyTypeObject:
-        size_t tp_flags
-        Py_ssize_t tp_vectorcall_offset
-        PyObject* (*tp_call)(PyObject*, PyObject*, PyObject*) noexcept
-        PyAsyncMethods* tp_as_async
-        PyObject* (*tp_iternext)(PyObject*) noexcept
-        traverseproc tp_traverse
-        inquiry tp_clear
-        PyObject* tp_dict
-    ctypedef struct PyMethodDef:
-        const char* ml_name
-        void* ml_meth
-        int ml_flags
-        const char* ml_doc
-    int METH_FASTCALL, METH_KEYWORDS, METH_NOARGS, METH_O
     const size_t HAVE_VECTORCALL "Py_TPFLAGS_HAVE_VECTORCALL"
     const size_t METHOD_DESCRIPTOR "Py_TPFLAGS_METHOD_DESCRIPTOR"
     const size_t OFFSET "PY_VECTORCALL_ARGUMENTS_OFFSET"
-    PyObject* NONE "Py_None"
     PyObject* TypeError_ "PyExc_TypeError"
     PyObject* RuntimeError_ "PyExc_RuntimeError"
     PyObject* Exception_ "PyExc_Exception"
     PyObject* StopIteration_ "PyExc_StopIteration"
-    void INCREF "Py_INCREF"(PyObject*) noexcept
-    void DECREF "Py_DECREF"(PyObject*) noexcept
-    void XDECREF "Py_XDECREF"(PyObject*) noexcept
     PyTypeObject* type_of "Py_TYPE"(PyObject*) noexcept
     PyObject* call_vectorcall "PyVectorcall_Call"(PyObject*, PyObject*, PyObject*) noexcept
     PyObject* call_none "PyObject_CallNoArgs"(PyObject*) noexcept
@@ -96,12 +74,10 @@ cdef extern from "Python.h":
     PyObject* tuple_item "PyTuple_GET_ITEM"(PyObject*, Py_ssize_t) noexcept
     int send "PyIter_Send"(PyObject*, PyObject*, PyObject**) noexcept
     PyObject* new_cfunction "PyCFunction_NewEx"(PyMethodDef*, PyObject*, PyObject*) noexcept
-    object new_method_descriptor "PyDescr_NewMethod"(PyTypeObject*, PyMethodDef*)
     object bound "PyMethod_New"(object, object)
     void PyErr_NoMemory() noexcept
     void PyErr_SetObject(PyObject*, PyObject*) noexcept
     void PyErr_Clear() noexcept
-    void PyType_Modified(PyTypeObject*) noexcept
 
 cdef enum:
     RETURNED = 0                        # what send gives, PySendResult
@@ -960,10 +936,6 @@ cdef object builtin(PyMethodDef* definition):
     return result
 
 
-cdef void add_method(PyTypeObject* kind, PyMethodDef* definition) except *:
-    (<dict>kind.tp_dict)[(<bytes>definition.ml_name).decode()] = new_method_descriptor(kind, definition)
-
-
 cdef void equip() except *:
     """Deferring is called as vectorcall does it, Body is resumed without a StopIteration."""
     global traverse_objects, clear_objects, body_offset
@@ -974,7 +946,6 @@ cdef void equip() except *:
     kind.tp_call = call_vectorcall
     kind.tp_flags |= HAVE_VECTORCALL | METHOD_DESCRIPTOR
     add_method(kind, &call_definition)
-    PyType_Modified(kind)
     kind = <PyTypeObject*>Body
     body_offset = <char*>&body.activation - <char*><PyObject*>body
     traverse_objects = kind.tp_traverse
@@ -987,7 +958,6 @@ cdef void equip() except *:
     add_method(kind, &send_definition)
     add_method(kind, &throw_definition)
     add_method(kind, &close_definition)
-    PyType_Modified(kind)
 
 
 class Goexit(BaseException):

@@ -7,6 +7,7 @@
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
+from deferpool._cpython cimport DECREF, INCREF
 from deferpool._platform cimport cas64, load64
 
 cdef extern from *:
@@ -18,8 +19,6 @@ cdef extern from *:
     #endif
     """
     const bint SHARDED "DP_SHARDED"
-    void INCREF "Py_INCREF"(PyObject*) noexcept
-    void DECREF "Py_DECREF"(PyObject*) noexcept
 
 cdef enum: SHARDS = 32
 

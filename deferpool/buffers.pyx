@@ -10,9 +10,9 @@ from cpython.object cimport PyObject
 from libc.stdint cimport UINT64_MAX, uint32_t, uint64_t
 from libc.string cimport memset
 
-from deferpool._block cimport (
-    METH_FASTCALL, METH_NOARGS, METH_O, Block, PyMethodDef, PyTypeObject, close_handles, destructor, disown,
-    free_handles, free_object, new_block, open_handles, own, publish, refuse, take,
+from deferpool._block cimport Block, close_handles, disown, free_handles, new_block, open_handles, own, refuse, take
+from deferpool._cpython cimport (
+    METH_FASTCALL, METH_NOARGS, METH_O, PyMethodDef, PyTypeObject, add_method, destructor, free_object,
 )
 from deferpool._handles cimport Handles
 from deferpool._pages cimport Blocks, close_blocks, give_block, map, open_blocks, page, take_block, unmap
@@ -428,9 +428,8 @@ cdef PyMethodDef exit_definition = PyMethodDef(ml_name=b"__exit__", ml_meth=<voi
 Releases the buffer, unless that was done inside. Raises BufferError while a view of it exists: it can be released
 later.""")
 
-# Methods that Cython makes of def statements have reference counts that all threads share, and are slower to call.
 (<PyTypeObject*>Buffer).tp_dealloc = <destructor>end_buffer
-publish(BufferPool, &get_definition)
-publish(Buffer, &release_definition)
-publish(Buffer, &enter_definition)
-publish(Buffer, &exit_definition)
+add_method(<PyTypeObject*>BufferPool, &get_definition)
+add_method(<PyTypeObject*>Buffer, &release_definition)
+add_method(<PyTypeObject*>Buffer, &enter_definition)
+add_method(<PyTypeObject*>Buffer, &exit_definition)

@@ -6,7 +6,7 @@
 #ifndef DEFERPOOL_FRAMES_H
 #define DEFERPOOL_FRAMES_H
 
-#include "python.h"
+#include "interpreter.h"
 #include <frameobject.h>
 
 #if PY_VERSION_HEX >= 0x030B0000 && PY_VERSION_HEX < 0x030E0000 && !defined(PYPY_VERSION)

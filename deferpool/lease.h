@@ -10,7 +10,7 @@
 #ifndef DEFERPOOL_LEASE_H
 #define DEFERPOOL_LEASE_H
 
-#include "python.h"
+#include "interpreter.h"
 
 typedef struct Lease {
     PyObject_HEAD

@@ -38,7 +38,7 @@ cdef extern from "Python.h":
     void set_error "PyErr_SetString"(PyObject*, const char*) noexcept
     void write_unraisable "PyErr_WriteUnraisable"(PyObject*) noexcept
 
-cdef extern from "python.h":
+cdef extern from "interpreter.h":
     bint is_finalizing "dp_is_finalizing"() noexcept
 
 cdef extern from "lease.h":

@@ -14,10 +14,8 @@ from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
-from deferpool._block cimport (
-    METH_O, Block, PyMethodDef, PyTypeObject, close_handles, destructor, disown, free_handles, free_object, new_block,
-    open_handles, own, publish, refuse, take,
-)
+from deferpool._block cimport Block, close_handles, disown, free_handles, new_block, open_handles, own, refuse, take
+from deferpool._cpython cimport METH_O, PyMethodDef, PyTypeObject, add_method, destructor, free_object
 from deferpool._platform cimport add64, cas64, die, load64, plain_alloc, plain_release
 from deferpool._pool cimport Allocator, FaceOps, ItemPool, checked_allocator, checked_debug, get, place_of
 from deferpool._sched cimport Sched
@@ -298,5 +296,5 @@ cdef Record handle(RecordPool pool, void* memory, size_t size):
 
 (<PyTypeObject*>Record).tp_dealloc = <destructor>end_record
 # Cython's new and free and Python's share their names; the class statement cannot say that, so it is said here.
-publish(RecordPool, &new_definition)
-publish(RecordPool, &free_definition)
+add_method(<PyTypeObject*>RecordPool, &new_definition)
+add_method(<PyTypeObject*>RecordPool, &free_definition)

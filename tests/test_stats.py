@@ -58,6 +58,7 @@ class Model:
         self.peak = max(self.peak, self.local + central)
         return {
             **self.seen,
+            "name": None,
             "live": self.seen["gets"] - self.seen["puts"],
             "cached": self.local + central,
             "central": central,
@@ -113,6 +114,7 @@ def test_a_fresh_pool(mode: Mode) -> None:
     stats = pool.stats()
     assert stats.pop("per_p") == [[0, 0]] * sched.procs
     assert stats.pop("bound") == sched.procs * 2 * 4 + 7
+    assert stats.pop("name") is None
     assert set(stats.values()) == {0}
 
 

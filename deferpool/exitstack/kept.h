@@ -7,7 +7,7 @@
 #ifndef DEFERPOOL_EXITSTACK_KEPT_H
 #define DEFERPOOL_EXITSTACK_KEPT_H
 
-#include "../python.h"
+#include "../interpreter.h"
 
 #if defined(__SANITIZE_ADDRESS__)
 typedef struct {

@@ -2,7 +2,7 @@
 #ifndef DEFERPOOL_EXITSTACK_THEIRS_H
 #define DEFERPOOL_EXITSTACK_THEIRS_H
 
-#include "../python.h"
+#include "../interpreter.h"
 
 static PyObject *name_enter, *name_exit, *name_aenter, *name_aexit, *name_append, *name_pop, *name_wrapped,
     *name_exit_callbacks, *name_throw, *name_close, *name_cr_await;

@@ -1,6 +1,6 @@
-/* python.h: CPython's own services in the form that compiled functions need, version by version. */
-#ifndef DEFERPOOL_PYTHON_H
-#define DEFERPOOL_PYTHON_H
+/* interpreter.h: CPython's own services in the form that compiled functions need, version by version. */
+#ifndef DEFERPOOL_INTERPRETER_H
+#define DEFERPOOL_INTERPRETER_H
 
 #include <Python.h>
 #include <stddef.h>
@@ -49,7 +49,7 @@ static inline PyObject *dp_in_type(PyTypeObject *type, PyObject *name)
 /* ---- the exception in flight, and the one that is being handled ------------------------------------------------ */
 
 /* The error indicator, as one exception that is the caller's now. */
-static PyObject *dp_take_raised(void)
+static inline PyObject *dp_take_raised(void)
 {
 #if PY_VERSION_HEX >= 0x030C0000
     PyObject *raised = PyErr_GetRaisedException();
