@@ -75,6 +75,11 @@ FACE_TESTS = (
     "defer_greenlets",
     "defer_leaks",
     "exitstack_leaks",
+    "pool",
+    "pool_waiting",
+    "pool_async",
+    "pool_debug",
+    "pool_threads",
     "buffers",
     "buffer_memory",
 )

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 import threading
 import weakref
@@ -300,6 +301,78 @@ for thing in things: pool.release(thing)
 del things, thing, pool
 for _ in range(4): gc.collect()
 print(sum(reference() is not None for reference in seen))
+"""
+    assert output_of(code) == "0"
+
+
+# ---- fork ---------------------------------------------------------------------------------------------------------
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_child_is_not_kept_waiting_by_those_who_waited_in_its_parent() -> None:
+    code = """
+import os, signal, threading, time, warnings
+from deferpool import Pool
+warnings.simplefilter("ignore", DeprecationWarning)
+pool = Pool(list, max_live=1)
+thing = pool.acquire()
+threads = [threading.Thread(target=lambda: pool.release(pool.acquire())) for _ in range(3)]
+for thread in threads: thread.start()
+while pool.stats()["waiting"] < 3: time.sleep(0.001)
+for _ in range(5):
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)
+        try:
+            pool.release(thing)
+            for _ in range(3):
+                assert pool.acquire(timeout=5) is thing
+                assert pool.stats()["waiting"] == 0
+                pool.release(thing)
+        except BaseException as error:
+            os.write(2, repr(error).encode())
+            os._exit(1)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+pool.release(thing)
+for thread in threads: thread.join()
+print(pool.stats()["created"], pool.stats()["waiting"])
+"""
+    assert output_of(code) == "1 0"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_children_forked_while_threads_use_the_pool() -> None:
+    code = """
+import os, signal, threading, warnings
+from deferpool import Pool
+warnings.simplefilter("ignore", DeprecationWarning)
+class Thing: pass
+pool = Pool(Thing, cap=4, limit=20)
+ended = threading.Event()
+def work():
+    while not ended.is_set():
+        things = [pool.acquire() for _ in range(10)]
+        for thing in things: pool.release(thing)
+threads = [threading.Thread(target=work) for _ in range(4)]
+for thread in threads: thread.start()
+for _ in range(20):
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)
+        try:
+            things = [pool.acquire() for _ in range(200)]
+            assert len(set(map(id, things))) == 200
+            for thing in things: pool.release(thing)
+            pool.clear()
+            assert pool.stats()["cached"] == 0
+        except BaseException as error:
+            os.write(2, repr(error).encode())
+            os._exit(1)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+ended.set()
+for thread in threads: thread.join()
+print(pool.stats()["live"])
 """
     assert output_of(code) == "0"
 
