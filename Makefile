@@ -55,8 +55,9 @@ mutants: build  ## planted bugs: each must be caught (about an hour on two cores
 proof: $(READY)  ## what takes too long for each commit: all mutants, a deeper search, an hour of soak; one table
 	.ci/proof
 
-plot: build  ## draw docs/migrate.svg, the picture of the README
-	$(PY) -m stress migrate --plot docs/migrate.svg $(ARGS)
+plot: build  ## draw docs/migrate.svg and docs/objects.svg, the pictures of the README
+	$(PY) -m stress migrate --items records --plot docs/migrate.svg $(ARGS)
+	$(PY) -m stress migrate --items objects --plot docs/objects.svg $(ARGS)
 
 lint: build  ## ruff, and mypy --strict
 	$(PY) -m pip install --quiet --group lint
