@@ -371,6 +371,32 @@ def test_a_closed_pool_does_not_reset_what_it_drops() -> None:
     assert_at_rest(pool)
 
 
+def test_closed_by_its_own_reset() -> None:
+    dropped: list[Any] = []
+    pool: Pool[Thing] = Pool(Thing, reset=lambda _: pool.close(), on_drop=dropped.append)
+    thing = pool.acquire()
+    pool.release(thing)
+    assert dropped == [thing]
+    assert_at_rest(pool)
+    assert pool.stats()["cached"] == 0
+
+
+def test_closed_by_its_own_on_drop(mode: Mode) -> None:
+    """In the middle of a release that spills."""
+    dropped: list[Any] = []
+
+    def on_drop(thing: Thing) -> None:
+        dropped.append(thing)
+        pool.close()
+
+    pool = small(mode, cap=2, limit=0, on_drop=on_drop)
+    with one_cpu(mode):
+        fill(pool, 8)
+    assert len(dropped) == len(set(map(id, dropped))) == 8
+    assert pool.stats()["cached"] == 0
+    assert_at_rest(pool)
+
+
 def test_drain_says_how_many_are_out() -> None:
     pool = Pool(Thing)
     things = [pool.acquire() for _ in range(3)]
