@@ -63,6 +63,12 @@ ENGINE_TESTS = (
     "buffer_bounds",
 )
 FACE_TESTS = (
+    "pool",
+    "pool_waiting",
+    "pool_async",
+    "pool_debug",
+    "pool_leaks",
+    "pool_threads",
     "defer",
     "recover",
     "deferring",
@@ -75,11 +81,6 @@ FACE_TESTS = (
     "defer_greenlets",
     "defer_leaks",
     "exitstack_leaks",
-    "pool",
-    "pool_waiting",
-    "pool_async",
-    "pool_debug",
-    "pool_threads",
     "buffers",
     "buffer_memory",
 )

@@ -321,11 +321,11 @@ while pool.stats()["waiting"] < 3: time.sleep(0.001)
 for _ in range(5):
     child = os.fork()
     if child == 0:
-        signal.alarm(20)
+        signal.alarm(10)
         try:
             pool.release(thing)
             for _ in range(3):
-                assert pool.acquire(timeout=5) is thing
+                assert pool.acquire(timeout=2) is thing
                 assert pool.stats()["waiting"] == 0
                 pool.release(thing)
         except BaseException as error:
@@ -358,7 +358,7 @@ for thread in threads: thread.start()
 for _ in range(20):
     child = os.fork()
     if child == 0:
-        signal.alarm(20)
+        signal.alarm(10)
         try:
             things = [pool.acquire() for _ in range(200)]
             assert len(set(map(id, things))) == 200

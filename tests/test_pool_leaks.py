@@ -1,0 +1,155 @@
+"""Nothing is kept: what a pool's calls refer to is let go, on every way that they can end."""
+from __future__ import annotations
+
+import asyncio
+import gc
+import sys
+import weakref
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from helpers import all_references
+from pool_helpers import Thing, raising
+
+from deferpool import Pool
+from stress import machine
+
+CYCLES = 20_000
+
+
+class Error(Exception): ...
+
+
+def lease(pool: Pool[Any]) -> None:
+    with pool.lease():
+        pass
+
+
+def lease_raises(pool: Pool[Any]) -> None:
+    with suppress(Error), pool.lease():
+        raise Error
+
+
+def lease_forgotten(pool: Pool[Any]) -> None:
+    pool.lease().__enter__()
+
+
+def lease_discarded(pool: Pool[Any]) -> None:
+    with (it := pool.lease()):
+        it.discard()
+
+
+def pair(pool: Pool[Any]) -> None:
+    pool.release(pool.acquire(timeout=1))
+
+
+def discard(pool: Pool[Any]) -> None:
+    pool.discard(pool.acquire())
+
+
+def refused(pool: Pool[Any]) -> None:
+    for call in (lambda: pool.release(None), lambda: pool.acquire(-1), lambda: pool.lease(time=3)):  # type: ignore
+        with suppress(TypeError, ValueError):
+            call()
+
+
+def times_out(pool: Pool[Any]) -> None:
+    things = [pool.acquire(), pool.acquire()]
+    with suppress(TimeoutError):
+        pool.acquire(timeout=0)
+    for thing in things:
+        pool.release(thing)
+
+
+Cycle = Callable[[Pool[Any]], None]
+PLAIN: list[Cycle] = [lease, lease_raises, lease_forgotten, lease_discarded, pair, discard, refused]
+
+
+def new() -> Thing:
+    return Thing()
+
+
+def flat(cycle: Callable[[], object], *watched: object) -> None:
+    for _ in range(50):
+        cycle()
+    gc.collect()
+    before, total = [sys.getrefcount(each) for each in watched], all_references()
+    objects = len(gc.get_objects())
+    for _ in range(CYCLES if machine.has_gil() else CYCLES // 10):
+        cycle()
+    gc.collect()
+    assert [sys.getrefcount(each) for each in watched] == before
+    assert abs(all_references() - total) < 100
+    assert abs(len(gc.get_objects()) - objects) < 50
+
+
+@pytest.mark.parametrize("options", [{}, {"check": bool, "reset": id}, {"max_live": 2}, {"on_drop": id}], ids=str)
+@pytest.mark.parametrize("cycle", PLAIN, ids=lambda cycle: cycle.__name__)
+def test_calls(cycle: Cycle, options: dict[str, Any]) -> None:
+    pool = Pool(new, **options)
+    if cycle is lease_forgotten and "max_live" in options and not machine.has_gil():
+        pytest.skip("there an object may end later")
+    flat(lambda: cycle(pool), pool, new, Thing, None if sys.version_info < (3, 12) else Thing)
+    assert pool.stats()["live"] == 0
+
+
+def test_waits_that_time_out() -> None:
+    pool = Pool(new, max_live=2)
+    flat(lambda: times_out(pool), pool, new, Thing)
+
+
+@pytest.mark.parametrize("option", ["new", "reset", "check"])
+def test_functions_that_raise(option: str) -> None:
+    error = Error()
+    options: dict[str, Any] = {"new": new, option: raising(error)}
+    pool: Pool[Any] = Pool(**options)
+
+    def cycle() -> None:
+        with suppress(Error):
+            pair(pool)
+            pair(pool)
+        error.__traceback__ = None
+
+    flat(cycle, pool, new, Thing, error)
+
+
+def test_tasks() -> None:
+    pool = Pool(new, max_live=1)
+
+    async def one() -> None:
+        async with pool.lease() as thing:
+            waiting = asyncio.ensure_future(pool.acquire_async())
+            await asyncio.sleep(0)
+            waiting.cancel()
+            await asyncio.gather(waiting, return_exceptions=True)
+            assert thing is not None
+        with suppress(Error):
+            async with pool.lease():
+                raise Error
+
+    async def body() -> None:
+        for _ in range(50):
+            await one()
+        gc.collect()
+        before = [sys.getrefcount(each) for each in (pool, new, Thing)]
+        for _ in range(CYCLES // 20):
+            await one()
+        gc.collect()
+        assert [sys.getrefcount(each) for each in (pool, new, Thing)] == before
+
+    asyncio.run(body())
+
+
+@pytest.mark.parametrize("options", [{}, {"max_live": 2}, {"reset": id}, {"debug": True}], ids=str)
+def test_a_pool_is_gone_with_its_last_reference(options: dict[str, Any]) -> None:
+    pool: Pool[Any] = Pool(new, **options)
+    for cycle in (lease, pair, lease_raises):
+        cycle(pool)
+    kept = pool.lease()
+    reference = weakref.ref(pool)
+    del pool
+    assert reference() is not None
+    del kept
+    assert reference() is None
