@@ -7,16 +7,11 @@ from cpython.exc cimport PyErr_Fetch, PyErr_Restore, PyErr_SetInterrupt
 from cpython.object cimport PyObject
 from libc.stdint cimport UINT64_MAX, uint64_t
 
+from deferpool._handles cimport add
 from deferpool._platform cimport cas64, load64, store64
 
 cdef extern from "unistd.h" nogil:
     int getpid()
-
-
-cdef inline void add(uint64_t* word, uint64_t n) noexcept:
-    cdef uint64_t before = load64(word)
-    while not cas64(word, before, before + n):
-        before = load64(word)
 
 
 # no_gc_clear: to give back what it was served it needs its line, even when both are found in one cycle.

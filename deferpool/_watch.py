@@ -59,7 +59,7 @@ class Watch:
         if resting is not None:
             _used_after_release[id(obj)] = f"this {cls.__qualname__} of {self._pool} was released at {seen.place}"
             try:
-                obj.__class__ = resting
+                object.__setattr__(obj, "__class__", resting)  # whatever its own __setattr__ says of that
             except TypeError:  # of a class whose objects stay what they are; do not ask again: it can stop all threads
                 self._resting[cls] = None
                 del _used_after_release[id(obj)]

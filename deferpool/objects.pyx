@@ -14,12 +14,13 @@ from types import GenericAlias
 cimport cython
 from cpython.exc cimport PyErr_Fetch, PyErr_Restore
 from cpython.object cimport PyObject
-from libc.stdint cimport INT64_MAX, UINT64_MAX, int64_t, uint32_t, uint64_t
+from libc.stdint cimport UINT64_MAX, int64_t, uint32_t, uint64_t
 
 from deferpool._cpython cimport (
     DECREF, INCREF, METH_FASTCALL, METH_KEYWORDS, METH_O, NONE, XDECREF, PyMethodDef, PyTypeObject, add_method, occurred,
     pass_on, traverseproc, visitproc,
 )
+from deferpool._handles cimport add
 from deferpool._platform cimport cas32, cas64, likely, load32, load64
 from deferpool._pool cimport (
     Allocator, FaceOps, Figures, ItemPool, add_up, checked_allocator, checked_debug, clear, clear_central, count_made,
@@ -475,9 +476,13 @@ cdef int release_carefully(Pool self, PyObject* thing) except -1:
             INCREF(thing)
             lose(self, thing)
             raise
-    if how & WATCHED:
-        self.watch.rests(<object>thing)
     INCREF(thing)
+    if how & WATCHED:
+        try:
+            self.watch.rests(<object>thing)
+        except BaseException:
+            lose(self, thing)
+            raise
     put(&self.pool, thing, self.place)
     look_after(self)
     return 0
@@ -542,12 +547,6 @@ cdef int empty(Pool self) noexcept:
 
 
 # ---- max_live -------------------------------------------------------------------------------------------------------
-
-cdef inline void add(uint64_t* word, uint64_t n) noexcept:
-    cdef uint64_t before = load64(word)
-    while not cas64(word, before, before + n):
-        before = load64(word)
-
 
 cdef bint reserve(Pool self) noexcept:
     """Leave to make an object."""

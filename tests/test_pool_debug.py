@@ -5,6 +5,7 @@ import gc
 import warnings
 import weakref
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -101,6 +102,42 @@ def test_what_is_dropped_is_itself_again() -> None:
     assert dropped == [(Parser, [])]
     pool.discard(pool.acquire())
     assert dropped == [(Parser, [])] * 2
+
+
+@dataclass(frozen=True)
+class Frozen:
+    x: int = 1
+
+
+class Meta(type):
+    def __new__(mcs, name: str, bases: tuple[type, ...], body: dict[str, Any]) -> Any:
+        if name.startswith("Released"):
+            raise KeyboardInterrupt
+        return super().__new__(mcs, name, bases, body)
+
+
+class Touchy(metaclass=Meta): ...
+
+
+def test_an_object_that_cannot_be_set() -> None:
+    pool: Pool[Any] = Pool(Frozen, debug=True)
+    thing = pool.acquire()
+    pool.release(thing)
+    with pytest.raises(RuntimeError, match="used after its release"):
+        _ = thing.x
+    assert pool.acquire() is thing
+    assert thing.x == 1
+    pool.release(thing)
+
+
+def test_an_interrupt_while_it_is_put_to_rest() -> None:
+    dropped: list[Any] = []
+    pool: Pool[Any] = Pool(Touchy, debug=True, on_drop=dropped.append)
+    thing = pool.acquire()
+    with pytest.raises(KeyboardInterrupt):
+        pool.release(thing)
+    assert dropped == [thing]
+    assert_at_rest(pool)
 
 
 def test_slots_too() -> None:
