@@ -135,7 +135,7 @@ def test_what_new_raises_reaches_the_caller(error: BaseException, options: dict[
     pool: Pool[Thing] = Pool(raising(error), **options)
     for _ in range(5):
         with pytest.raises(type(error)) as raised:
-            pool.acquire()
+            pool.acquire(timeout=2)
         assert raised.value is error
     assert_at_rest(pool)
     assert pool.stats()["created"] == 0
@@ -146,7 +146,7 @@ def test_new_must_not_return_none(options: dict[str, Any]) -> None:
     pool: Pool[Any] = Pool(lambda: None, **options)
     for _ in range(5):
         with pytest.raises(TypeError, match="new returned None"):
-            pool.acquire()
+            pool.acquire(timeout=2)
     assert_at_rest(pool)
 
 

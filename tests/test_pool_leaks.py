@@ -23,30 +23,30 @@ class Error(Exception): ...
 
 
 def lease(pool: Pool[Any]) -> None:
-    with pool.lease():
+    with pool.lease(timeout=2):
         pass
 
 
 def lease_raises(pool: Pool[Any]) -> None:
-    with suppress(Error), pool.lease():
+    with suppress(Error), pool.lease(timeout=2):
         raise Error
 
 
 def lease_forgotten(pool: Pool[Any]) -> None:
-    pool.lease().__enter__()
+    pool.lease(timeout=2).__enter__()
 
 
 def lease_discarded(pool: Pool[Any]) -> None:
-    with (it := pool.lease()):
+    with (it := pool.lease(timeout=2)):
         it.discard()
 
 
 def pair(pool: Pool[Any]) -> None:
-    pool.release(pool.acquire(timeout=1))
+    pool.release(pool.acquire(timeout=2))
 
 
 def discard(pool: Pool[Any]) -> None:
-    pool.discard(pool.acquire())
+    pool.discard(pool.acquire(timeout=2))
 
 
 def refused(pool: Pool[Any]) -> None:
@@ -56,7 +56,7 @@ def refused(pool: Pool[Any]) -> None:
 
 
 def times_out(pool: Pool[Any]) -> None:
-    things = [pool.acquire(), pool.acquire()]
+    things = [pool.acquire(timeout=2), pool.acquire(timeout=2)]
     with suppress(TimeoutError):
         pool.acquire(timeout=0)
     for thing in things:
@@ -119,14 +119,14 @@ def test_tasks() -> None:
     pool = Pool(new, max_live=1)
 
     async def one() -> None:
-        async with pool.lease() as thing:
+        async with pool.lease(timeout=2) as thing:
             waiting = asyncio.ensure_future(pool.acquire_async())
             await asyncio.sleep(0)
             waiting.cancel()
             await asyncio.gather(waiting, return_exceptions=True)
             assert thing is not None
         with suppress(Error):
-            async with pool.lease():
+            async with pool.lease(timeout=2):
                 raise Error
 
     async def body() -> None:
@@ -147,7 +147,7 @@ def test_a_pool_is_gone_with_its_last_reference(options: dict[str, Any]) -> None
     pool: Pool[Any] = Pool(new, **options)
     for cycle in (lease, pair, lease_raises):
         cycle(pool)
-    kept = pool.lease()
+    kept = pool.lease(timeout=2)
     reference = weakref.ref(pool)
     del pool
     assert reference() is not None

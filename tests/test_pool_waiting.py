@@ -47,12 +47,12 @@ class Waiters:
 
         def work() -> None:
             try:
-                thing = self.pool.acquire(timeout)
+                thing = self.pool.acquire(PATIENCE if timeout is None else timeout)
                 self.served.append((number, thing))
             except BaseException as error:
                 self.errors.append(error)
 
-        self.threads.append(threading.Thread(target=work))
+        self.threads.append(threading.Thread(target=work, daemon=True))
         before = self.pool.stats()["waiting"]
         self.threads[-1].start()
         waiting(self.pool, before + 1)
