@@ -38,6 +38,7 @@ cdef extern from "Python.h":
 
 cdef extern from "interpreter.h":
     void make_immortal "dp_make_immortal"(PyObject*) noexcept
+    void raise_later "dp_raise_later"(PyObject* where) noexcept
     int pass_on "dp_pass_on"() except -1            # the error that is set already
 
 

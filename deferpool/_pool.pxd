@@ -129,6 +129,9 @@ cdef class ItemPool:
     cdef readonly bint clear_on_gc      # whether full collections clear its central pool
     cdef uint64_t sharing[3]            # see sharing.h
     cdef uint64_t gets_before, idle     # at the last full collection; and since how many of them
+    cdef void empty_retired(self) noexcept
+    cdef void empty_central(self) noexcept
+    cdef int empty(self) noexcept       # all of it: 0 or an error number
     cdef int open(self, Sched sched, uint32_t classes, cap, limit,
                   alloc_fn alloc, release_fn release, void* arg) except -1
     # The same with a cap for each class (0: no local caches of it), what its items weigh, and a limit in these units.

@@ -682,21 +682,35 @@ cdef class ItemPool:
             sharing_never(self.sharing)     # what it has of the allocator is to go back
         return 0
 
-    def _drain_retired(self):
-        """For Sched: the last part of procresize for one pool."""
+    # Without the GIL, unless a face's items are Python's.
+
+    cdef void empty_retired(self) noexcept:
         with nogil:
             drain_retired(&self.pool)
 
-    def _clear_central(self):
-        """For Sched: what clearpools does to one pool."""
+    cdef void empty_central(self) noexcept:
         with nogil:
             clear_central(&self.pool)
+
+    cdef int empty(self) noexcept:
+        cdef int error
+        with nogil:
+            error = clear(&self.pool)
+        return error
+
+    def _drain_retired(self):
+        """For Sched: the last part of procresize for one pool."""
+        self.empty_retired()
+
+    def _clear_central(self):
+        """For Sched: what clearpools does to one pool."""
+        self.empty_central()
 
     def _clear_for_gc(self):
         """For Sched: what a full collection does to one pool."""
         cdef Figures figures
         if self.clear_on_gc:
-            self._clear_central()
+            self.empty_central()
         if self.sharing[SHARED]:        # nobody learns when it is dropped; but then nobody uses it any more
             add_up(&self.pool, &figures)
             self.idle = self.idle + 1 if figures.gets == self.gets_before else 0
@@ -705,14 +719,12 @@ cdef class ItemPool:
                 self.clear()
 
     def clear(self):
-        """Gives every cached item back to the allocator: those of the central pool and of all local caches.
+        """Gives every cached item up, to the allocator or to `on_drop`: those of the central pool and of all local caches.
 
         Other threads may go on meanwhile; what they give back during the call may stay. OSError when the kernel
         refuses to stop a P. Thread-safe.
         """
-        cdef int error
-        with nogil:
-            error = clear(&self.pool)
+        cdef int error = self.empty()
         if error:
             raise OSError(error, f"a P could not be stopped: {os.strerror(error)}")
 
@@ -738,6 +750,9 @@ cdef class ItemPool:
         Until a procresize downwards returns, it counts the Ps that are being removed.
         """
         return self._bound(self.owner.counted())
+
+    def __reduce__(self):
+        raise TypeError(f"a {type(self).__name__} can be neither copied nor pickled")
 
     def _bound(self, procs):
         limit = self.limit

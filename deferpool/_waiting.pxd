@@ -2,7 +2,9 @@
 #
 # The line knows nothing of the things. Whoever may have made one free calls `serve`, which asks `find` for things as long
 # as somebody waits. Only one thread serves at a time and nobody waits for it: who finds it busy leaves a note that there
-# is more to do. So a finalizer that runs inside may call anything here.
+# is more to do. Whoever has been served is woken after that, since an event loop's code runs then, and with it anybody's
+# finalizers, which may call anything here and wait.
+from cpython.object cimport PyObject
 from libc.stdint cimport uint64_t
 
 from deferpool._platform cimport cas64
@@ -18,12 +20,15 @@ cdef enum:                              # what a waiter has got
 ctypedef uint64_t (*find_fn)(void* owner, void** item) noexcept
 ctypedef void (*back_fn)(void* owner, uint64_t what, void* item) noexcept
 
+cdef void raise_error_later(error) noexcept            # where it cannot be raised, and must not be lost
+
 cdef class Line:
     cdef find_fn find
     cdef back_fn back
     cdef void* owner
     cdef object waiters                 # a deque; each of its methods is one step
     cdef uint64_t waiting               # how many are in it
+    cdef uint64_t over                  # nothing will be served any more
     cdef uint64_t serving               # 1: somebody does; 2: and has to look once more when done
     cdef int process                    # whose threads these are
     cdef void open(self, object owner, find_fn find, back_fn back)
@@ -31,7 +36,8 @@ cdef class Line:
     cdef void close(self) noexcept
     cdef void look_for_fork(self) noexcept
     cdef bint is_mine_to_serve(self) noexcept
-    cdef bint hand(self, uint64_t what, void* item) noexcept
+    cdef Waiter hand(self, uint64_t what, void* item)
+    cdef void wake(self, Waiter first) noexcept
     cdef Waiter join(self, Waiter waiter)
     cdef Waiter wait(self, double timeout)
 
@@ -46,6 +52,7 @@ cdef class Waiter:
     cdef object owner                   # what `item` is to be given back to, should nobody take it
     cdef object lock                    # a thread's: held until it is woken
     cdef object loop, future            # a task's
+    cdef Waiter next                    # of those that have been served and are to be woken
     cdef bint leave(self) noexcept      # before it was served
     cdef uint64_t take(self, void** item) noexcept
-    cdef bint wake(self) noexcept
+    cdef bint wake(self, PyObject** error) noexcept

@@ -3,12 +3,16 @@ from _thread import TIMEOUT_MAX, allocate_lock
 from collections import deque
 
 cimport cython
-from cpython.exc cimport PyErr_Fetch, PyErr_Restore, PyErr_SetInterrupt
+from cpython.exc cimport PyErr_Fetch, PyErr_Restore
 from cpython.object cimport PyObject
 from libc.stdint cimport UINT64_MAX, uint64_t
 
+from deferpool._cpython cimport INCREF, raise_later
 from deferpool._handles cimport add
 from deferpool._platform cimport cas64, load64, store64
+
+cdef extern from "interpreter.h":
+    void put_raised "dp_raise"(PyObject* exception) noexcept
 
 cdef extern from "unistd.h" nogil:
     int getpid()
@@ -44,21 +48,28 @@ cdef class Waiter:
         add(&self.line.waiting, UINT64_MAX)
         return True
 
-    cdef bint wake(self) noexcept:
-        """False: its event loop is closed."""
+    cdef bint wake(self, PyObject** raised) noexcept:
+        """False: its event loop is closed, or does not take calls. What that raises first, of all, is left there."""
         if self.lock is not None:
             self.lock.release()
             return True
-        try:
-            self.loop.call_soon_threadsafe(_settle, self.future)
-        except RuntimeError:
-            return False
-        except KeyboardInterrupt:       # it may have come before anything was done
-            if self.wake():
-                PyErr_SetInterrupt()
+        for last in range(2):           # an exception may come before anything was done, or after: once more is harmless
+            try:
+                self.loop.call_soon_threadsafe(_settle, self.future)
                 return True
-            return False
-        return True
+            except BaseException as error:
+                if isinstance(error, RuntimeError) and self.loop.is_closed():
+                    break
+                if raised[0] == NULL:
+                    INCREF(<PyObject*>error)
+                    raised[0] = <PyObject*>error
+        return False
+
+
+cdef void raise_error_later(error) noexcept:
+    INCREF(<PyObject*>error)
+    put_raised(<PyObject*>error)
+    raise_later(<PyObject*>error)
 
 
 def _settle(future):
@@ -90,7 +101,10 @@ cdef class Line:
         waiter.owner = <object>self.owner
         self.waiters.append(waiter)
         add(&self.waiting, 1)
-        self.serve()
+        if load64(&self.over):          # it was closed since the caller looked
+            self.close()
+        else:
+            self.serve()
         return waiter
 
     cdef void serve(self) noexcept:
@@ -100,6 +114,9 @@ cdef class Line:
         cdef PyObject* trace
         cdef void* item
         cdef uint64_t what
+        cdef Waiter first = None
+        cdef Waiter last = None
+        cdef Waiter waiter
         PyErr_Fetch(&kind, &error, &trace)
         self.look_for_fork()
         while self.is_mine_to_serve():
@@ -108,12 +125,38 @@ cdef class Line:
                 what = self.find(self.owner, &item)
                 if what == NOTHING:
                     break
-                if not self.hand(what, item):
+                waiter = self.hand(what, item)
+                if waiter is None:
                     self.back(self.owner, what, item)
+                elif first is None:
+                    first = last = waiter
+                else:
+                    last.next = waiter
+                    last = waiter
             if cas64(&self.serving, 1, 0):
                 break
             cas64(&self.serving, 2, 0)
+        self.wake(first)
         PyErr_Restore(kind, error, trace)
+
+    cdef void wake(self, Waiter first) noexcept:
+        """In the order in which they were served. What cannot be told to its waiter goes to the next one."""
+        cdef void* item
+        cdef uint64_t got
+        cdef Waiter waiter
+        cdef PyObject* raised = NULL
+        while first is not None:
+            waiter = first
+            first = waiter.next
+            waiter.next = None
+            if not waiter.wake(&raised):
+                got = waiter.take(&item)
+                if got == ITEM or got == PERMIT:
+                    self.back(self.owner, got, item)
+                    self.serve()
+        if raised != NULL:              # not before: it would come out of an event loop's code that wakes the next one
+            put_raised(raised)
+            raise_later(raised)
 
     cdef bint is_mine_to_serve(self) noexcept:
         """False: somebody else serves, and has been told to look once more."""
@@ -122,25 +165,35 @@ cdef class Line:
                 return False
         return True
 
-    cdef bint hand(self, uint64_t what, void* item) noexcept:
-        """To the first in line who is still there. False: nobody was."""
+    cdef Waiter hand(self, uint64_t what, void* item):
+        """To the first in line who is still there, and has yet to be woken. None: nobody was."""
         cdef Waiter waiter
         while True:
             try:
                 waiter = <Waiter>self.waiters.popleft()
             except IndexError:
-                return False
+                return None
             add(&self.waiting, UINT64_MAX)
             waiter.item = item
             if cas64(&waiter.got, NOTHING, what):
-                if waiter.wake():
-                    return True
-                store64(&waiter.got, LEFT)
+                return waiter
 
     cdef void close(self) noexcept:
-        """All who wait are told that there is nothing any more."""
-        while self.hand(CLOSED_LINE, NULL):
-            pass
+        """All who wait are told that there is nothing any more, and so is whoever comes from now on."""
+        cdef Waiter first = None
+        cdef Waiter last = None
+        cdef Waiter waiter
+        cas64(&self.over, 0, 1)
+        while True:
+            waiter = self.hand(CLOSED_LINE, NULL)
+            if waiter is None:
+                break
+            if first is None:
+                first = last = waiter
+            else:
+                last.next = waiter
+                last = waiter
+        self.wake(first)
 
     cdef Waiter wait(self, double timeout):
         """A thread waits, at most so many seconds; less than 0: for ever. What came of it is in the waiter."""
@@ -162,19 +215,22 @@ cdef class Line:
 async def wait_in_task(Line line, double timeout):
     """The same for a task of asyncio."""
     from asyncio import get_running_loop
-    cdef Waiter waiter = Waiter.__new__(Waiter)
-    waiter.loop = get_running_loop()
-    waiter.future = waiter.loop.create_future()
-    line.join(waiter)
-    timer = waiter.loop.call_later(timeout, _settle, waiter.future) if timeout >= 0 else None
-    try:
-        await waiter.future
-    except BaseException:
-        waiter.leave()
-        raise
-    finally:
-        if timer is not None:
-            timer.cancel()
-    if waiter.leave():
-        raise TimeoutError(f"nothing became free within {timeout} s")
-    return waiter
+    cdef Waiter waiter
+    while True:
+        waiter = Waiter.__new__(Waiter)
+        waiter.loop = get_running_loop()
+        waiter.future = waiter.loop.create_future()
+        line.join(waiter)
+        timer = waiter.loop.call_later(timeout, _settle, waiter.future) if timeout >= 0 else None
+        try:
+            await waiter.future
+        except BaseException:
+            waiter.leave()
+            raise
+        finally:
+            if timer is not None:
+                timer.cancel()
+        if waiter.leave():
+            raise TimeoutError(f"nothing became free within {timeout} s")
+        if load64(&waiter.got) != LEFT:  # else its loop did not seem to hear that it was served, and did
+            return waiter

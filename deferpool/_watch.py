@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 import warnings
 import weakref
+from abc import ABCMeta
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ class Watch:
         self._pool = pool
         self._known: dict[int, _Seen] = {}
         self._resting: dict[type, type | None] = {}  # and what their objects are while they rest; None: they cannot be
+        self._told, self._warn = _used_after_release, warnings.warn  # found even when this module has lost its names
 
     def taken(self, obj: object, new: bool) -> None:
         """It goes out."""
@@ -41,28 +43,34 @@ class Watch:
             seen.out, seen.place = True, _place()
 
     def given(self, obj: object) -> None:
-        """It comes back. ValueError when it is not out."""
+        """It comes back, and was out."""
+        seen = self._known.get(id(obj))
+        if seen is not None:
+            seen.out, seen.place = False, _place()
+
+    def why_not(self, obj: object) -> str:
+        """It was not out."""
         seen = self._known.get(id(obj))
         if seen is None:
-            raise ValueError(f"{obj!r} is no object of {self._pool}")
-        if not seen.out:
-            raise ValueError(f"{obj!r} of {self._pool} is released twice: it was at {seen.place}")
-        seen.out, seen.place = False, _place()
+            return f"{named(obj)} is no object of {self._pool}"
+        return f"{named(obj)} of {self._pool} is released twice: it was at {seen.place}"
 
     def rests(self, obj: Any) -> None:
         """It is about to be cached."""
-        seen = self._known[id(obj)]
+        seen = self._known.get(id(obj))
+        if seen is None:
+            return
         cls = type(obj)
         if cls not in self._resting:
             self._resting[cls] = _resting_class(cls)
         resting = self._resting[cls]
         if resting is not None:
-            _used_after_release[id(obj)] = f"this {cls.__qualname__} of {self._pool} was released at {seen.place}"
+            self._told[id(obj)] = f"this {cls.__qualname__} of {self._pool} was released at {seen.place}"
             try:
                 object.__setattr__(obj, "__class__", resting)  # whatever its own __setattr__ says of that
             except TypeError:  # of a class whose objects stay what they are; do not ask again: it can stop all threads
                 self._resting[cls] = None
-                del _used_after_release[id(obj)]
+                del self._told[id(obj)]
             else:
                 seen.awake = cls
 
@@ -72,7 +80,7 @@ class Watch:
         if seen is not None and seen.awake is not None:
             object.__setattr__(obj, "__class__", seen.awake)
             seen.awake = None
-            _used_after_release.pop(id(obj), None)
+            self._told.pop(id(obj), None)
 
     def dropped(self, obj: object) -> None:
         """It leaves for good."""
@@ -104,13 +112,24 @@ class Watch:
             return None
 
     def _lost(self, seen: _Seen) -> None:
-        warnings.warn(f"an object of {self._pool} was never released: acquired at {seen.place}",
-                      ResourceWarning, stacklevel=3)
+        self._warn(f"an object of {self._pool} was never released: acquired at {seen.place}",
+                   ResourceWarning, stacklevel=3)
 
 
 def _place() -> str:
-    frame = sys._getframe(2)
+    try:
+        frame = sys._getframe(2)
+    except ValueError:  # called by no Python code: by a new thread, at exit
+        return "nowhere in Python"
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
+def named(obj: object) -> str:
+    """Its repr, for a message; that of any object, when its own fails."""
+    try:
+        return repr(obj)
+    except Exception:
+        return object.__repr__(obj)
 
 
 # ---- classes of objects that rest --------------------------------------------------------------------------------
@@ -122,16 +141,17 @@ _EVERY_USE = ("__getattribute__", "__setattr__", "__delattr__")
 
 
 def _resting_class(cls: type) -> type | None:
-    """A subclass whose objects can do nothing; None where there cannot be one."""
+    """A subclass whose objects can do nothing; None where there cannot be one, or somebody would hear of it."""
+    if type(cls) not in (type, ABCMeta) or any("__init_subclass__" in vars(base) for base in cls.__mro__[:-1]):
+        return None
     named = {name for base in cls.__mro__[:-1] for name in vars(base) if name[:2] == name[-2:] == "__"} - _HARMLESS
     methods = {name for name in named if callable(getattr(cls, name, None))}
     body: dict[str, object] = {name: _refuse(name) for name in (*methods, *_EVERY_USE)}
     body |= {"__slots__": (), "__repr__": object.__repr__, "__module__": cls.__module__}
     try:
-        made: type = type(cls)(f"Released{cls.__name__}", (cls,), body)
-    except Exception:  # a final class, or one that asks more of its subclasses
+        return type(cls)(f"Released{cls.__name__}", (cls,), body)
+    except Exception:  # of a final class
         return None
-    return made
 
 
 def _refuse(name: str) -> Callable[..., NoReturn]:

@@ -367,14 +367,14 @@ cdef class Buffer(Block):
 cdef inline void give(Buffer buffer) noexcept nogil:
     """Its memory, which nobody else has any more, back to the pool."""
     cdef Memory* home = buffer.home     # and not by way of the pool, whose reference count all threads share
+    if buffer.place == <uint32_t>LARGE:
+        drop_large(home, buffer.memory, buffer.size)
+        return
     if home.zero:
         memset(buffer.memory, 0, buffer.size)
     elif home.debug:
         memset(buffer.memory, 0xDF, buffer.size)
-    if buffer.place == <uint32_t>LARGE:
-        drop_large(home, buffer.memory, buffer.size)
-    else:
-        put(home.pool, buffer.memory, buffer.place)
+    put(home.pool, buffer.memory, buffer.place)
 
 
 cdef void end_buffer(Buffer buffer) noexcept:

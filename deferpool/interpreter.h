@@ -78,6 +78,22 @@ static inline void dp_raise(PyObject *exception)
 #endif
 }
 
+static inline int dp_raise_pending(void *exception)
+{
+    dp_raise((PyObject *)exception);
+    return -1;
+}
+
+/* The error indicator, where it cannot be raised and must not be lost: a signal's handler may have raised it. In the main
+ * thread it comes out of whatever Python code runs next, as a signal's does; elsewhere sys.unraisablehook is told. */
+static inline void dp_raise_later(PyObject *where)
+{
+    PyObject *exception = dp_take_raised();
+    if (_PyOS_IsMainThread() && Py_AddPendingCall(dp_raise_pending, exception) == 0) return;
+    dp_raise(exception);
+    PyErr_WriteUnraisable(where);
+}
+
 /* For Cython code that finds an error set already: it goes on as if it had come from this call. */
 static inline int dp_pass_on(void) { return -1; }
 

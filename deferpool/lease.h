@@ -12,13 +12,28 @@
 
 #include "interpreter.h"
 
+static PyTypeObject Lease_Type;
+
 typedef struct Lease {
     PyObject_HEAD
     vectorcallfunc call;
-    PyObject *pool, *object; /* object: NULL outside of with */
+    PyObject *pool, *object; /* object: NULL outside of with; DISCARDED */
     double timeout;          /* seconds; less than 0: for ever */
-    int discarded;           /* in with, but the object has been discarded */
 } Lease;
+
+#define DISCARDED ((PyObject *)&Lease_Type) /* in with still, and its object has been discarded */
+
+/* Without a GIL two threads may have one lease: one of them gets the object, and the other an error. */
+static inline int lease_change(Lease *lease, PyObject *before, PyObject *after)
+{
+#ifdef Py_GIL_DISABLED
+    return __atomic_compare_exchange_n(&lease->object, &before, after, 0, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
+#else
+    if (lease->object != before) return 0;
+    lease->object = after;
+    return 1;
+#endif
+}
 
 /* What the pool does for it: functions of objects.pyx, so near that the compiler can put them here. */
 struct __pyx_obj_9deferpool_7objects_Pool;
@@ -37,23 +52,26 @@ static Lease *kept_leases[DP_KEPT_LEASES];
 static int kept_lease_count;
 #endif
 
-static PyTypeObject Lease_Type;
-
 static int lease_take(Lease *lease, PyObject *object)
 {
-    if (DP_USUALLY(lease->object == NULL && !lease->discarded)) {
-        lease->object = object;
-        return 0;
-    }
+    if (DP_USUALLY(lease_change(lease, NULL, object))) return 0;
     dp_pool_release((Pool *)lease->pool, object);
     Py_DECREF(object);
     PyErr_SetString(PyExc_RuntimeError, "this lease is in use already");
     return -1;
 }
 
+static PyObject *not_in_use(void)
+{
+    PyErr_SetString(PyExc_RuntimeError, "this lease is not in use");
+    return NULL;
+}
+
 static PyObject *lease_enter(Lease *lease)
 {
-    PyObject *object = dp_pool_acquire((Pool *)lease->pool, lease->timeout);
+    PyObject *object;
+    if (!DP_USUALLY(lease->pool != NULL)) return not_in_use(); /* a kept one, which only the collector can show */
+    object = dp_pool_acquire((Pool *)lease->pool, lease->timeout);
     if (object == NULL || lease_take(lease, object) < 0) return NULL;
     return Py_NewRef(object);
 }
@@ -62,15 +80,8 @@ static PyObject *lease_leave(Lease *lease)
 {
     PyObject *object = lease->object;
     int failed;
-    if (!DP_USUALLY(object != NULL)) {
-        if (lease->discarded) {
-            lease->discarded = 0;
-            Py_RETURN_NONE;
-        }
-        PyErr_SetString(PyExc_RuntimeError, "this lease is not in use");
-        return NULL;
-    }
-    lease->object = NULL;
+    if (!DP_USUALLY(object != NULL && lease_change(lease, object, NULL))) return not_in_use();
+    if (object == DISCARDED) Py_RETURN_NONE;
     failed = dp_pool_release((Pool *)lease->pool, object);
     Py_DECREF(object);
     if (failed) return NULL;
@@ -155,7 +166,6 @@ static PyObject *lease_new(PyObject *pool, double timeout)
     if (lease == NULL) return NULL;
     lease->call = lease_call;
     lease->object = NULL;
-    lease->discarded = 0;
     lease->pool = Py_NewRef(pool);
     lease->timeout = timeout;
     PyObject_GC_Track(lease);
@@ -168,7 +178,6 @@ static void lease_dealloc(PyObject *self)
     PyObject *pool = lease->pool, *object = lease->object;
     lease->pool = NULL;
     lease->object = NULL;
-    lease->discarded = 0;
 #ifdef DP_KEPT_LEASES
     if (DP_USUALLY(kept_lease_count < DP_KEPT_LEASES)) {
         Py_SET_REFCNT(self, 1); /* that of the array */
@@ -179,7 +188,7 @@ static void lease_dealloc(PyObject *self)
         PyObject_GC_UnTrack(self);
         PyObject_GC_Del(self);
     }
-    if (object != NULL) {
+    if (object != NULL && object != DISCARDED) {
         dp_pool_lose((Pool *)pool, object);
         Py_DECREF(object);
     }
@@ -190,7 +199,7 @@ static void lease_dealloc(PyObject *self)
 static int lease_traverse(PyObject *self, visitproc visit, void *arg)
 {
     Py_VISIT(((Lease *)self)->pool);
-    Py_VISIT(((Lease *)self)->object);
+    if (((Lease *)self)->object != DISCARDED) Py_VISIT(((Lease *)self)->object);
     return 0;
 }
 
@@ -211,12 +220,7 @@ static PyObject *lease_discard(PyObject *self, PyObject *unused)
     Lease *lease = (Lease *)self;
     PyObject *object = lease->object;
     (void)unused;
-    if (object == NULL) {
-        PyErr_SetString(PyExc_RuntimeError, "this lease is not in use");
-        return NULL;
-    }
-    lease->object = NULL;
-    lease->discarded = 1;
+    if (object == NULL || object == DISCARDED || !lease_change(lease, object, DISCARDED)) return not_in_use();
     dp_pool_lose((Pool *)lease->pool, object);
     Py_DECREF(object);
     Py_RETURN_NONE;

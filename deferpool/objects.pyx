@@ -6,8 +6,8 @@ careful ones, which run the user's functions, always with nothing held.
 A thread that moves objects holds the GIL, or without a GIL is attached, all the while. So the collector, which runs when
 no thread is in the middle of anything, sees each cached object once.
 """
-import os
 import time
+from operator import index
 from threading import Event
 from types import GenericAlias
 
@@ -27,10 +27,10 @@ from deferpool._pool cimport (
     discard, drain_retired, each_cached, get, get_anywhere, place_of, put,
 )
 from deferpool._sched cimport Sched, fence_all
-from deferpool._waiting cimport CLOSED_LINE, ITEM, NOTHING, PERMIT, Line, Waiter
+from deferpool._waiting cimport CLOSED_LINE, ITEM, NOTHING, PERMIT, Line, Waiter, raise_error_later
 
 from deferpool._waiting import wait_in_task
-from deferpool._watch import Watch
+from deferpool._watch import Watch, named
 
 cdef extern from "Python.h":
     PyObject* call_none "PyObject_CallNoArgs"(PyObject*) noexcept
@@ -135,13 +135,14 @@ cdef class Pool(ItemPool):
         self.how = (CHECKS if check is not None else 0) | (RESETS if reset is not None else 0)
         if max_live is not None:
             self.most = _checked_max_live(max_live)
-            self.taken = set()
             self.line = Line.__new__(Line)
             self.line.open(self, find_for_line, back_from_line)
             self.how |= LIMITED
         if checked_debug(debug):
             self.watch = Watch(repr(self))
             self.how |= WATCHED
+        if self.how & (LIMITED | WATCHED):
+            self.taken = set()
         if allocator is not None:
             given = checked_allocator(allocator)
             self.allocator_owner = allocator
@@ -157,7 +158,7 @@ cdef class Pool(ItemPool):
         PyErr_Fetch(&kind, &error, &trace)
         if self.pool.central.stripes != NULL:
             shut(self)
-            empty(self)
+            self.empty()
             if self.watch is not None:
                 try:
                     self.watch.report()
@@ -187,26 +188,19 @@ cdef class Pool(ItemPool):
         INCREF(<PyObject*>obj)
         lose(self, <PyObject*>obj)
 
-    def clear(self):
-        """Drops every cached object: those of the central pool and of all local caches.
-
-        Other threads may go on meanwhile; what they release during the call may stay. OSError when the kernel
-        refuses to stop a P. Thread-safe.
-        """
-        cdef int error = empty(self)
-        if error:
-            raise OSError(error, f"a P could not be stopped: {os.strerror(error)}")
-
     def close(self):
         """Ends the pool: cached objects are dropped now, those that are out as soon as they are released.
 
-        acquire raises RuntimeError from now on, also for those who wait. To close twice changes nothing. Thread-safe.
+        acquire raises RuntimeError from now on, also where somebody waits. To close twice changes nothing. Thread-safe.
         """
         shut(self)
         self.clear()
 
     def drain(self, timeout=None):
         """Closes the pool and waits until everything that is out has been released or discarded.
+
+        It counts: an object that is lost is waited for, and one that was released twice, or is not of this pool, makes up for
+        another (neither can be released in debug mode or with max_live).
 
         Parameters:
             timeout: seconds; None: for ever.
@@ -252,14 +246,14 @@ cdef class Pool(ItemPool):
             figures["out"] = self.watch.places()
         return figures
 
-    def _drain_retired(self):
+    cdef void empty_retired(self) noexcept:
         drain_retired(&self.pool)
 
-    def _clear_central(self):
+    cdef void empty_central(self) noexcept:
         clear_central(&self.pool)
 
-    def __reduce__(self):
-        raise TypeError("a Pool can be neither copied nor pickled")
+    cdef int empty(self) noexcept:
+        return clear(&self.pool)
 
     def __repr__(self):
         made_by = getattr(self.new, "__qualname__", None) or type(self.new).__name__
@@ -268,8 +262,8 @@ cdef class Pool(ItemPool):
 
 def _checked_max_live(max_live):
     try:
-        max_live = max_live.__index__()
-    except AttributeError:
+        max_live = index(max_live)
+    except TypeError:
         raise TypeError(f"max_live must be an integer or None, not {type(max_live).__name__}") from None
     if not 1 <= max_live < 2**63:
         raise ValueError(f"max_live must be None or from 1 to 2**63 - 1, not {max_live}")
@@ -284,6 +278,8 @@ cdef double timeout_of(timeout) except -2.0:
         seconds = timeout
     except TypeError:
         raise TypeError(f"timeout must be a number of seconds or None, not {type(timeout).__name__}") from None
+    except OverflowError:
+        raise ValueError("timeout is too large for a number of seconds") from None
     if not seconds >= 0:
         raise ValueError(f"timeout must not be negative: {timeout}")
     return seconds
@@ -360,16 +356,19 @@ cdef PyObject* prepared(Pool self, uint64_t got, void* item) except NULL:
     cdef uint32_t how = load32(&self.how)
     if got == CLOSED_LINE:
         refuse_closed(self)
-    if how & WATCHED and got == ITEM:
-        self.watch.wakes(<object>item)
-    while got == ITEM and how & CHECKS and not is_good(self, item):
+    while got == ITEM:
+        if how & WATCHED:
+            wake_up(self, item)
+        if not how & CHECKS or is_good(self, item):
+            break
         item = NULL if how & LIMITED else get(&self.pool, self.place)
         if item == NULL:
             got = PERMIT
-        elif how & WATCHED:
-            self.watch.wakes(<object>item)
     if got == PERMIT:
         item = make_carefully(self)
+    if load32(&self.how) & CLOSED:      # meanwhile: whoever drains it does not know of this one
+        lose(self, item)
+        refuse_closed(self)
     if how & (LIMITED | WATCHED):
         try:
             note_taken(self, item, got == PERMIT)
@@ -377,6 +376,15 @@ cdef PyObject* prepared(Pool self, uint64_t got, void* item) except NULL:
             lose(self, item)
             raise
     return <PyObject*>item
+
+
+cdef int wake_up(Pool self, void* item) except -1:
+    try:
+        self.watch.wakes(<object>item)
+    except BaseException:
+        lose(self, item)
+        raise
+    return 0
 
 
 cdef int refuse_closed(Pool self) except -1:
@@ -423,21 +431,27 @@ cdef PyObject* make_one(Pool self) noexcept:
 # A limit on what is out is kept only if nothing comes back that is not out; in debug mode with all that can be said of it.
 
 cdef int note_taken(Pool self, void* item, bint new) except -1:
+    if new and <size_t>item in self.taken:
+        raise ValueError(f"new returned an object that is out already: {named(<object>item)}")
     if self.watch is not None:
         self.watch.taken(<object>item, new)
-    if self.line is not None:
-        self.taken.add(<size_t>item)
+    self.taken.add(<size_t>item)
     return 0
 
 
 cdef int note_given(Pool self, PyObject* thing) except -1:
+    try:
+        self.taken.remove(<size_t>thing)        # of two threads that release it, one finds it there
+    except KeyError:
+        if self.watch is not None:
+            raise ValueError(self.watch.why_not(<object>thing)) from None
+        raise ValueError(f"{named(<object>thing)} is not out of {self!r}: released twice, or not of this pool") from None
     if self.watch is not None:
-        self.watch.given(<object>thing)
-    if self.line is not None:
         try:
-            self.taken.remove(<size_t>thing)
-        except KeyError:
-            raise ValueError(f"{<object>thing!r} is not out of {self!r}: released twice, or not of this pool") from None
+            self.watch.given(<object>thing)
+        except BaseException:
+            self.taken.add(<size_t>thing)
+            raise
     return 0
 
 
@@ -491,7 +505,7 @@ cdef int release_carefully(Pool self, PyObject* thing) except -1:
 cdef void look_after(Pool self) noexcept:
     """After something was cached: a closed pool keeps nothing, and whoever waits gets it."""
     if load32(&self.how) & CLOSED:
-        empty(self)
+        self.empty()
         tell_drained(self)
     elif self.line is not None and not self.line.empty():
         self.line.serve()
@@ -519,7 +533,10 @@ cdef void drop_object(void* face, void* item, uint32_t cls) noexcept:
     cdef Pool self = <Pool>face
     PyErr_Fetch(&kind, &error, &trace)
     if self.watch is not None:
-        self.watch.dropped(<object>item)
+        try:
+            self.watch.dropped(<object>item)
+        except BaseException as error_:
+            raise_error_later(error_)
     if self.on_drop is not None:
         answer = call_one(<PyObject*>self.on_drop, <PyObject*>item)
         if answer == NULL:
@@ -542,10 +559,6 @@ cdef int let_go(void* item, void* nothing) noexcept:
     return 0
 
 
-cdef int empty(Pool self) noexcept:
-    return clear(&self.pool)
-
-
 # ---- max_live -------------------------------------------------------------------------------------------------------
 
 cdef bint reserve(Pool self) noexcept:
@@ -561,6 +574,8 @@ cdef bint reserve(Pool self) noexcept:
 
 cdef uint64_t find_for_line(void* owner, void** item) noexcept:
     cdef Pool self = <Pool>owner
+    if load32(&self.how) & CLOSED:
+        return NOTHING
     item[0] = get_anywhere(&self.pool, 0)
     if item[0] != NULL:
         return ITEM
@@ -598,7 +613,10 @@ cdef int64_t out(Pool self) noexcept:
 
 cdef void tell_drained(Pool self) noexcept:
     if self.drained is not None and out(self) <= 0:
-        self.drained.set()
+        try:
+            self.drained.set()
+        except BaseException as error:
+            raise_error_later(error)
 
 
 # ---- lease ------------------------------------------------------------------------------------------------------------
@@ -619,6 +637,8 @@ cdef void lose_leased "dp_pool_lose"(Pool self, PyObject* thing) noexcept:
         self.discard(<object>thing)
     except ValueError:                  # somebody has released it by hand
         pass
+    except BaseException as error_:
+        raise_error_later(error_)
     PyErr_Restore(kind, error, trace)
 
 

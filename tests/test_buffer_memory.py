@@ -147,3 +147,15 @@ def test_pages_are_those_of_the_pool() -> None:
         memoryview(buffer)[:] = bytes([i + 1]) * len(buffer)
     assert all(set(memoryview(buffer)) == {i + 1} for i, buffer in held[::20])
     assert len({buffer.address for _, buffer in held}) == len(held)
+
+
+def test_a_large_buffer_is_not_written_when_it_goes() -> None:
+    """It is unmapped: nobody will ever see what it held, and memory that was never touched is not there yet."""
+    for options in ("zero=True", "debug=True"):
+        assert output_of(MEASURE + f"""
+    import resource
+    pool = deferpool.BufferPool({options})
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    pool.get(2**40).release()
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 4096)
+""") == "True"

@@ -215,6 +215,96 @@ def test_a_task_whose_loop_has_ended_does_not_keep_what_it_is_served(mode: Mode)
     assert_at_rest(pool)
 
 
+class Unsteady(asyncio.SelectorEventLoop):
+    """Its call_soon_threadsafe raises now and then, before or after it has done its work: as when a signal comes."""
+
+    raises: list[BaseException | None]
+    after = False
+
+    def call_soon_threadsafe(self, *arguments: Any, **more: Any) -> Any:  # type: ignore[override]
+        error = self.raises.pop(0) if self.raises else None
+        if error is not None and not self.after:
+            raise error
+        handle = super().call_soon_threadsafe(*arguments, **more)
+        if error is not None:
+            raise error
+        return handle
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, MemoryError, RuntimeError, TimeoutError])
+def test_an_exception_while_a_task_is_woken(kind: type[BaseException], after: bool, mode: Mode) -> None:
+    """It comes out of the release, in the main thread; no object is lost or given to two."""
+    pool = small(mode, max_live=1)
+    thing = pool.acquire()
+    loop = Unsteady()
+    loop.after = after
+    loop.raises = []
+    told: list[BaseException] = []
+    served: list[int] = []
+
+    async def user(number: int) -> None:
+        async with pool.lease(timeout=5):
+            served.append(number)
+            assert pool.stats()["live"] == 1
+            await asyncio.sleep(0)
+
+    async def body() -> None:
+        tasks = [asyncio.ensure_future(user(number)) for number in range(3)]
+        await asyncio.sleep(0)
+        loop.raises = [kind("now")]
+        try:
+            pool.release(thing)
+            for _ in range(1_000):
+                pass
+        except kind as error:
+            told.append(error)
+        await asyncio.gather(*tasks)
+
+    try:
+        loop.run_until_complete(body())
+    finally:
+        loop.close()
+    assert sorted(served) == [0, 1, 2]
+    assert len(told) == 1
+    assert pool.stats()["waiting"] == 0
+    assert_at_rest(pool)
+
+
+def test_whoever_is_woken_may_run_finalizers_that_wait(mode: Mode) -> None:
+    """In the middle of a release a finalizer acquires, and what it waits for another thread gives back."""
+    pool = small(mode, max_live=2)
+    a, b = pool.acquire(), pool.acquire()
+    got: list[Any] = []
+
+    class Loop(asyncio.SelectorEventLoop):
+        def call_soon_threadsafe(self, *arguments: Any, **more: Any) -> Any:  # type: ignore[override]
+            if not got:
+                got.append(None)
+                thread = threading.Thread(target=pool.release, args=(b,))
+                thread.start()
+                got.append(pool.acquire(timeout=10))  # as a finalizer would that happens to run here
+                thread.join()
+            return super().call_soon_threadsafe(*arguments, **more)
+
+    loop = Loop()
+
+    async def body() -> None:
+        task = asyncio.ensure_future(pool.acquire_async())
+        await asyncio.sleep(0)
+        pool.release(a)
+        got.append(await task)
+
+    try:
+        loop.run_until_complete(body())
+    finally:
+        loop.close()
+    assert set(got) == {None, a, b}
+    for thing in (a, b):
+        pool.release(thing)
+    assert_at_rest(pool)
+
+
 def test_a_coroutine_that_is_never_awaited_takes_nothing(mode: Mode) -> None:
     pool = small(mode, max_live=1)
     pool.acquire_async().close()

@@ -1,7 +1,9 @@
 """debug=True: misuse is found, and its place is told."""
 from __future__ import annotations
 
+import _thread
 import gc
+import time
 import warnings
 import weakref
 from collections.abc import Callable
@@ -13,6 +15,7 @@ from helpers import output_of, run_threads
 from pool_helpers import Thing, assert_at_rest
 
 from deferpool import Pool
+from deferpool._watch import Watch
 
 OPTIONS: list[dict[str, Any]] = [{}, {"max_live": 50}, {"check": lambda _: True, "reset": id}]
 
@@ -109,16 +112,6 @@ class Frozen:
     x: int = 1
 
 
-class Meta(type):
-    def __new__(mcs, name: str, bases: tuple[type, ...], body: dict[str, Any]) -> Any:
-        if name.startswith("Released"):
-            raise KeyboardInterrupt
-        return super().__new__(mcs, name, bases, body)
-
-
-class Touchy(metaclass=Meta): ...
-
-
 def test_an_object_that_cannot_be_set() -> None:
     pool: Pool[Any] = Pool(Frozen, debug=True)
     thing = pool.acquire()
@@ -130,14 +123,52 @@ def test_an_object_that_cannot_be_set() -> None:
     pool.release(thing)
 
 
-def test_an_interrupt_while_it_is_put_to_rest() -> None:
+@pytest.mark.parametrize("step", ["taken", "given", "rests", "wakes"])
+def test_an_interrupt_at_any_step_loses_nothing(step: str, monkeypatch: pytest.MonkeyPatch) -> None:
     dropped: list[Any] = []
-    pool: Pool[Any] = Pool(Touchy, debug=True, on_drop=dropped.append)
-    thing = pool.acquire()
+    pool: Pool[Any] = Pool(Parser, debug=True, max_live=1, on_drop=dropped.append)
+    pool.release(pool.acquire())
+    before, calls = getattr(Watch, step), []
+
+    def interrupted(self: Watch, *arguments: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        return before(self, *arguments)
+
+    kept: list[Any] = []
+
+    def use() -> None:
+        kept.append(pool.acquire(timeout=0))
+        pool.release(kept[0])
+
+    monkeypatch.setattr(Watch, step, interrupted)
     with pytest.raises(KeyboardInterrupt):
-        pool.release(thing)
-    assert dropped == [thing]
+        use()
+    if step == "given":  # it is out still
+        pool.release(kept[0])
+    assert len(dropped) == (step != "given")
     assert_at_rest(pool)
+    pool.release(pool.acquire(timeout=0))
+
+
+def test_an_interrupt_while_it_is_dropped_comes_later() -> None:
+    code = """
+from deferpool import Pool
+from deferpool._watch import Watch
+def dropped(self, obj):
+    raise KeyboardInterrupt
+Watch.dropped = dropped
+told = []
+pool = Pool(list, debug=True, max_live=1, on_drop=told.append)
+thing = pool.acquire()
+try:
+    pool.discard(thing)
+    for _ in range(1_000): pass
+except KeyboardInterrupt:
+    print(told == [thing], pool.stats()["live"], pool.stats()["destroyed"])
+"""
+    assert output_of(code) == "True 0 1"
 
 
 def test_slots_too() -> None:
@@ -162,6 +193,65 @@ def test_a_class_is_not_kept_by_what_its_objects_were_meanwhile() -> None:
     for _ in range(3):  # without a GIL one is not enough for a class
         gc.collect()
     assert reference() is None
+
+
+def test_no_class_hears_of_a_subclass() -> None:
+    subclasses: list[type] = []
+
+    class Registry:
+        def __init_subclass__(cls) -> None:
+            subclasses.append(cls)
+
+    class Mine(Registry): ...
+
+    pool: Pool[Any] = Pool(Mine, debug=True)
+    thing = pool.acquire()
+    pool.release(thing)
+    assert subclasses == [Mine]
+    assert pool.acquire() is thing
+    pool.release(thing)
+
+
+def test_of_two_threads_that_release_it_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    pool: Pool[Any] = Pool(list, debug=True)
+    thing = pool.acquire()
+    given, errors = Watch.given, []
+
+    def slowly(self: Watch, obj: object) -> None:
+        time.sleep(0.02)
+        given(self, obj)
+
+    def release() -> None:
+        try:
+            pool.release(thing)
+        except ValueError as error:
+            errors.append(error)
+
+    monkeypatch.setattr(Watch, "given", slowly)
+    run_threads(release, release)
+    assert len(errors) == 1
+    assert_at_rest(pool)
+
+
+def test_a_call_from_no_python_code() -> None:
+    pool: Pool[Any] = Pool(list, debug=True)
+    thing = pool.acquire()
+    _thread.start_new_thread(pool.release, (thing,))
+    while pool.stats()["live"]:
+        time.sleep(0.001)
+    with pytest.raises(ValueError, match="it was at nowhere in Python"):
+        pool.release(thing)
+
+
+def test_a_repr_that_fails_is_not_needed() -> None:
+    class Broken:
+        def __repr__(self) -> str:
+            raise ZeroDivisionError
+
+    for options in ({"debug": True}, {"max_live": 3}):
+        pool: Pool[Any] = Pool(Broken, **options)
+        with pytest.raises(ValueError, match="Broken object at"):
+            pool.release(Broken())
 
 
 class Final:

@@ -91,13 +91,13 @@ def test_calls(cycle: Cycle, options: dict[str, Any]) -> None:
     pool = Pool(new, **options)
     if cycle is lease_forgotten and "max_live" in options and not machine.has_gil():
         pytest.skip("there an object may end later")
-    flat(lambda: cycle(pool), pool, new, Thing, None if sys.version_info < (3, 12) else Thing)
+    flat(lambda: cycle(pool), pool, new)
     assert pool.stats()["live"] == 0
 
 
 def test_waits_that_time_out() -> None:
     pool = Pool(new, max_live=2)
-    flat(lambda: times_out(pool), pool, new, Thing)
+    flat(lambda: times_out(pool), pool, new)
 
 
 @pytest.mark.parametrize("option", ["new", "reset", "check"])
@@ -112,7 +112,7 @@ def test_functions_that_raise(option: str) -> None:
             pair(pool)
         error.__traceback__ = None
 
-    flat(cycle, pool, new, Thing, error)
+    flat(cycle, pool, new, error)
 
 
 def test_tasks() -> None:
@@ -133,11 +133,11 @@ def test_tasks() -> None:
         for _ in range(50):
             await one()
         gc.collect()
-        before = [sys.getrefcount(each) for each in (pool, new, Thing)]
+        before = [sys.getrefcount(each) for each in (pool, new)]
         for _ in range(CYCLES // 20):
             await one()
         gc.collect()
-        assert [sys.getrefcount(each) for each in (pool, new, Thing)] == before
+        assert [sys.getrefcount(each) for each in (pool, new)] == before
 
     asyncio.run(body())
 

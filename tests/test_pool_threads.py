@@ -6,6 +6,7 @@ import os
 import sys
 import threading
 import weakref
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -112,6 +113,23 @@ def test_closing_leaves_nothing_behind(mode: Mode) -> None:
         run_threads(*[partial(give_back, part) for part in parts], pool.close)
         stats = pool.stats()
         assert (stats["cached"], stats["live"], stats["destroyed"]) == (0, 0, 40), stats
+
+
+def test_one_lease_for_many_threads_breaks_nothing(mode: Mode) -> None:
+    """That is not what it is for: one gets the object, others an error."""
+    pool = small(mode)
+    lease: Any = pool.lease()
+
+    def work() -> None:
+        for i in range(2_000):
+            for call in (lease.__enter__, lambda: lease.__exit__(None, None, None), lease.discard)[: 2 + (i % 5 == 0)]:
+                with suppress(RuntimeError):
+                    call()
+
+    run_threads(*[work] * 4)
+    with suppress(RuntimeError):
+        lease.__exit__(None, None, None)
+    assert_at_rest(pool)
 
 
 # ---- the collector, and finalizers ----------------------------------------------------------------------------------

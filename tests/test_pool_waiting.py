@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from helpers import CPUS, Mode, run_threads
+from helpers import CPUS, Mode, output_of, run_threads
 from pool_helpers import Thing, assert_at_rest, fill, raising, small
 
 from deferpool import Pool
@@ -305,6 +305,54 @@ def test_close_tells_those_who_wait(mode: Mode) -> None:
     assert [str(error) for error in waiters.errors] == ["<deferpool.Pool 'ended' of Thing> is closed"] * 3
     pool.release(thing)
     assert_at_rest(pool)
+
+
+def test_closed_between_the_look_and_the_line() -> None:
+    """A finalizer closes the pool when the one who is to wait has looked already: it must not wait for ever."""
+    code = """
+import gc, threading
+from deferpool import Pool
+pool = Pool(list, max_live=1)
+thing = pool.acquire()
+class Closer:
+    def __del__(self):
+        pool.close()
+def use():
+    gc.disable()
+    closer = Closer()
+    closer.me = closer
+    del closer
+    gc.set_threshold(1)
+    gc.enable()
+    try:
+        pool.acquire()
+    except RuntimeError as error:
+        print(error)
+thread = threading.Thread(target=use, daemon=True)
+thread.start()
+thread.join(10)
+assert not thread.is_alive()
+pool.release(thing)
+print(pool.stats()["created"])
+"""
+    assert output_of(code) == "<deferpool.Pool of list> is closed\n1"
+
+
+def test_nothing_is_made_in_a_closed_pool(mode: Mode) -> None:
+    pool = small(mode, new=lambda: pool.close() or Thing(), max_live=1)  # type: ignore[func-returns-value]
+    with pytest.raises(RuntimeError, match="is closed"):
+        pool.acquire()
+    assert_at_rest(pool)
+
+
+def test_the_same_object_twice_is_refused(mode: Mode) -> None:
+    same = Thing()
+    pool = small(mode, new=lambda: same, max_live=2)
+    assert pool.acquire() is same
+    with pytest.raises(ValueError, match="new returned an object that is out already"):
+        pool.acquire()
+    pool.release(same)
+    assert pool.acquire(timeout=0) is same
 
 
 def test_drain_waits_for_what_is_out(mode: Mode) -> None:
