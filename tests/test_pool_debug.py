@@ -2,10 +2,8 @@
 from __future__ import annotations
 
 import _thread
-import gc
 import time
 import warnings
-import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -184,15 +182,19 @@ def test_slots_too() -> None:
 
 
 def test_a_class_is_not_kept_by_what_its_objects_were_meanwhile() -> None:
+    code = """
+import gc, weakref
+from deferpool import Pool
+def use():
     class Passing: ...
-
-    pool: Pool[Any] = Pool(Passing, debug=True)
+    pool = Pool(Passing, debug=True)
     pool.release(pool.acquire())
-    reference = weakref.ref(Passing)
-    del pool, Passing
-    for _ in range(3):  # without a GIL one is not enough for a class
-        gc.collect()
-    assert reference() is None
+    return weakref.ref(Passing)
+reference = use()
+for _ in range(5): gc.collect()
+print(reference())
+"""
+    assert output_of(code) == "None"
 
 
 def test_no_class_hears_of_a_subclass() -> None:

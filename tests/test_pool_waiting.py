@@ -330,6 +330,9 @@ def use():
         print(error)
 thread = threading.Thread(target=use, daemon=True)
 thread.start()
+thread.join(0.5)
+if not pool.closed:                             # where the collector waits for the next bytecode
+    pool.close()
 thread.join(10)
 assert not thread.is_alive()
 pool.release(thing)
