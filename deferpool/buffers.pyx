@@ -162,7 +162,7 @@ cdef class BufferPool(ItemPool):
         limit: most buffers in the central pool, all classes together; None for no limit.
         limit_bytes: most bytes in the central pool, all classes together; None for no limit. Default: 64 MiB. Give
             `limit` or `limit_bytes`, not both.
-        zero: whether every byte of a new buffer is 0. Costs as much as writing them.
+        zero: whether every byte of a new buffer is 0. Each is written when the buffer comes back, of a class or smaller.
         sched: the Sched whose Ps to use. Default: the runtime's.
         debug: fills what comes back with 0xDF, so that what relies on stale content shows. `zero` comes first. Default:
             what DEFERPOOL_DEBUG says (1: on).

@@ -89,8 +89,8 @@ cdef class Pool(ItemPool):
             first come, first served. An object that is not out cannot be released then (ValueError). Without it acquire
             never waits.
         name: for stats() and messages.
-        debug: finds double releases and foreign objects (ValueError), objects used after their release (RuntimeError there,
-            for objects of classes written in Python) and objects never released (ResourceWarning with the place of
+        debug: finds double releases and foreign objects (ValueError), attributes and methods used after the release
+            (RuntimeError, for objects of most classes written in Python) and objects never released (ResourceWarning with the place of
             acquisition), which takes some microseconds a call. Default: what DEFERPOOL_DEBUG says (1: on). Without it a pool takes whatever is
             released to it.
         clear_on_gc: whether full garbage collections clear the central pool (where its Sched wants that at all).
