@@ -37,7 +37,7 @@ cdef class Line:
     cdef void look_for_fork(self) noexcept
     cdef bint is_mine_to_serve(self) noexcept
     cdef Waiter hand(self, uint64_t what, void* item)
-    cdef void wake(self, Waiter first) noexcept
+    cdef bint wake(self, Waiter first) noexcept
     cdef Waiter join(self, Waiter waiter)
     cdef Waiter wait(self, double timeout)
 

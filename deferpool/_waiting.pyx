@@ -119,32 +119,36 @@ cdef class Line:
         cdef Waiter waiter
         PyErr_Fetch(&kind, &error, &trace)
         self.look_for_fork()
-        while self.is_mine_to_serve():
-            while not self.empty():
-                item = NULL
-                what = self.find(self.owner, &item)
-                if what == NOTHING:
+        while True:
+            first = None
+            while self.is_mine_to_serve():
+                while not self.empty():
+                    item = NULL
+                    what = self.find(self.owner, &item)
+                    if what == NOTHING:
+                        break
+                    waiter = self.hand(what, item)
+                    if waiter is None:
+                        self.back(self.owner, what, item)
+                    elif first is None:
+                        first = last = waiter
+                    else:
+                        last.next = waiter
+                        last = waiter
+                if cas64(&self.serving, 1, 0):
                     break
-                waiter = self.hand(what, item)
-                if waiter is None:
-                    self.back(self.owner, what, item)
-                elif first is None:
-                    first = last = waiter
-                else:
-                    last.next = waiter
-                    last = waiter
-            if cas64(&self.serving, 1, 0):
+                cas64(&self.serving, 2, 0)
+            if not self.wake(first):
                 break
-            cas64(&self.serving, 2, 0)
-        self.wake(first)
         PyErr_Restore(kind, error, trace)
 
-    cdef void wake(self, Waiter first) noexcept:
-        """In the order in which they were served. What cannot be told to its waiter goes to the next one."""
+    cdef bint wake(self, Waiter first) noexcept:
+        """In the order in which they were served. True: something could not be told to its waiter, and is free again."""
         cdef void* item
         cdef uint64_t got
         cdef Waiter waiter
         cdef PyObject* raised = NULL
+        cdef bint free = False
         while first is not None:
             waiter = first
             first = waiter.next
@@ -153,10 +157,11 @@ cdef class Line:
                 got = waiter.take(&item)
                 if got == ITEM or got == PERMIT:
                     self.back(self.owner, got, item)
-                    self.serve()
+                    free = True
         if raised != NULL:              # not before: it would come out of an event loop's code that wakes the next one
             put_raised(raised)
             raise_later(raised)
+        return free
 
     cdef bint is_mine_to_serve(self) noexcept:
         """False: somebody else serves, and has been told to look once more."""

@@ -72,8 +72,11 @@ static PyObject *lease_enter(Lease *lease)
     PyObject *object;
     if (!DP_USUALLY(lease->pool != NULL)) return not_in_use(); /* a kept one, which only the collector can show */
     object = dp_pool_acquire((Pool *)lease->pool, lease->timeout);
-    if (object == NULL || lease_take(lease, object) < 0) return NULL;
-    return Py_NewRef(object);
+    if (object == NULL) return NULL;
+    Py_INCREF(object); /* the caller's; before another thread can leave with the lease's */
+    if (DP_USUALLY(lease_take(lease, object) == 0)) return object;
+    Py_DECREF(object);
+    return NULL;
 }
 
 static PyObject *lease_leave(Lease *lease)

@@ -221,6 +221,24 @@ def test_a_task_whose_loop_has_ended_does_not_keep_what_it_is_served(mode: Mode)
     assert_at_rest(pool)
 
 
+def test_thousands_of_tasks_whose_loop_has_ended(mode: Mode) -> None:
+    pool = small(mode, max_live=1)
+    thing = pool.acquire()
+    loop = asyncio.new_event_loop()
+    tasks = [loop.create_task(pool.acquire_async()) for _ in range(20_000)]
+    loop.run_until_complete(asyncio.sleep(0))
+    assert pool.stats()["waiting"] == 20_000
+    loop.close()
+    pool.release(thing)
+    assert pool.stats()["waiting"] == 0
+    assert pool.acquire(timeout=0) is thing
+    pool.release(thing)
+    for task in tasks:
+        task.get_coro().close()
+        task._log_destroy_pending = False  # type: ignore[attr-defined]
+    assert_at_rest(pool)
+
+
 class Unsteady(asyncio.SelectorEventLoop):
     """Its call_soon_threadsafe raises now and then, before or after it has done its work: as when a signal comes."""
 
