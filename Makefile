@@ -66,8 +66,8 @@ lint: build  ## ruff, and mypy --strict
 
 # The same sources built for a purpose, and the scenarios run on that build.
 numbers: $(READY)  ## a build with settable P numbers: worlds of many Ps on few CPUs
-	$(PY) -m stress.variants numbers oversubscribe --threads 1000 --procs 4 --seconds 3 $(ARGS)
-	$(PY) -m stress.variants numbers churn burst resize threads --procs 64 --threads 100 --seconds 2 $(ARGS)
+	$(PY) -m stress.variants numbers oversubscribe --items records --threads 1000 --procs 4 --seconds 3 $(ARGS)
+	$(PY) -m stress.variants numbers churn burst resize threads --items records --procs 64 --threads 100 --seconds 2 $(ARGS)
 
 tsan: $(READY)  ## all scenarios under the thread sanitizer (portable mode: it cannot see sections)
 	$(PY) -m stress.variants tsan --mode portable --seconds 2 $(ARGS)
