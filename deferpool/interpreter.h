@@ -78,6 +78,11 @@ static inline void dp_raise(PyObject *exception)
 #endif
 }
 
+#ifdef __cplusplus
+extern "C"
+#endif
+PyAPI_FUNC(int) _PyOS_IsMainThread(void); /* which newer headers keep to themselves */
+
 static inline int dp_raise_pending(void *exception)
 {
     dp_raise((PyObject *)exception);

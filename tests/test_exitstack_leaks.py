@@ -122,9 +122,13 @@ def test_a_million_short_cycles(name: str) -> None:
 
     go(20_000)
     objects, pages, counts = go(20_000)
-    later_objects, later_pages, later_counts = go(1_000_000)
+    for _ in range(3):  # what leaks does so each time; what other tests have left behind may settle in one of them
+        before = pages
+        later_objects, pages, later_counts = go(1_000_000)
+        if pages - before < 256:
+            break
     assert abs(later_objects - objects) < 100
-    assert later_pages - pages < 256  # 1 MiB; one byte a cycle would be as much
+    assert pages - before < 256  # 1 MiB; one byte a cycle would be as much
     assert all(abs(later - before) < 1000 for later, before in zip(later_counts, counts, strict=True))
 
 

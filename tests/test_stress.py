@@ -17,7 +17,7 @@ import pytest
 from helpers import ROOT
 
 import deferpool
-from stress import children, machine, options, overhead
+from stress import checks, children, machine, options, overhead
 from stress._ledger import Ledger
 from stress._load import Load
 from stress.calls import give, take
@@ -421,7 +421,8 @@ def test_soak_prints_a_line_and_looks_at_memory(capsys: pytest.CaptureFixture[st
     monkeypatch.setattr(ALL["soak"], "LINE_EVERY_S", 0.2)
     result = one("soak", seconds=2.0)
     assert len(result.resident) >= 4
-    assert verdict(result, "flat-memory").outcome == "held"
+    few = len(result.resident) // 4 < checks.LOOKS  # where other work takes the time for them
+    assert verdict(result, "flat-memory").outcome == ("not checked" if few else "held")
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) >= 2
     assert all(re.fullmatch(r"[\d:]{8} soak, portable: [\d.]+ min, [\d,]+ ops, resident [\d.]+ MiB, cached [\d,]+, "
