@@ -86,7 +86,7 @@ cdef class Objects(Face):
 
     def on_drop(self, cell):
         add64(&self.ledger.counts.destroyed, 1)
-        if add64(&self.dropped, 1) % EACH == 0 and not self.over:
+        if add64(&self.dropped, 1) % EACH == 0 and not (self.over or self.pool.closed):
             try:
                 self.pool.release(self.pool.acquire())
                 add64(&self.back[0], 1)
