@@ -119,6 +119,8 @@ cdef inline void put(Pool* pool, void* item, uint32_t at) noexcept nogil:
     put_slow(pool, item, at, status)
 
 
+cdef uint64_t shared_pools              # see sharing.h: of all faces together
+
 cdef class ItemPool:
     """Base of the faces: opens, watches, clears and closes one pool. A face sets pool.ops before all else."""
     cdef Pool pool

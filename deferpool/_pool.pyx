@@ -33,6 +33,8 @@ cdef extern from "sharing.h":
     void sharing_begin(PyObject* pool) noexcept
     void sharing_never(uint64_t* sharing) noexcept
 
+cdef uint64_t shared_pools = 0
+
 cdef extern from "platform.h" nogil:
     uint32_t last_p "dp_last_p"         # of this thread, portable mode: where it looks for a P first
 

@@ -19,12 +19,12 @@ from deferpool._pages cimport Blocks, close_blocks, give_block, map, open_blocks
 from deferpool._platform cimport add64, load64
 from deferpool._pool cimport (
     MAX_CLASSES, Allocator, Bytes, FaceOps, ItemPool, Pool, checked_allocator, checked_cap, checked_debug,
-    checked_limit, get, place_of, put, terms_of, weigh,
+    checked_limit, get, place_of, put, shared_pools, terms_of, weigh,
 )
 from deferpool._sched cimport Sched, default_sched
 
 cdef extern from "sharing.h":
-    void sharing_note(PyObject* pool, uint64_t* sharing) noexcept
+    void sharing_note(PyObject* pool, uint64_t* sharing, uint64_t* all) noexcept
 
 cdef extern from "Python.h":
     const Py_ssize_t PY_SSIZE_T_MAX
@@ -316,7 +316,7 @@ cdef object get_buffer(BufferPool pool, n):
     cdef Memory* memory = &pool.memory
     cdef void* block
     cdef uint32_t i
-    sharing_note(<PyObject*>pool, pool.sharing)
+    sharing_note(<PyObject*>pool, pool.sharing, &shared_pools)
     for i in range(memory.classes):
         if length <= memory.sizes[i]:
             buffer.place = memory.places[i]

@@ -24,7 +24,7 @@ from deferpool._handles cimport add
 from deferpool._platform cimport cas32, cas64, likely, load32, load64
 from deferpool._pool cimport (
     Allocator, FaceOps, Figures, ItemPool, add_up, checked_allocator, checked_debug, clear, clear_central, count_made,
-    discard, drain_retired, each_cached, get, get_anywhere, place_of, put,
+    discard, drain_retired, each_cached, get, get_anywhere, place_of, put, shared_pools,
 )
 from deferpool._sched cimport Sched, fence_all
 from deferpool._waiting cimport CLOSED_LINE, ITEM, NOTHING, PERMIT, Line, Waiter, raise_error_later
@@ -53,7 +53,7 @@ cdef extern from "lease.h":
     int lease_ready(object enter_in_task, object leave_in_task) except -1
 
 cdef extern from "sharing.h":
-    void sharing_note(PyObject* pool, uint64_t* sharing) noexcept
+    void sharing_note(PyObject* pool, uint64_t* sharing, uint64_t* all) noexcept
 
 cdef enum:                              # `how`: what a call has to do beyond its section
     CHECKS = 1
@@ -305,7 +305,7 @@ cdef PyObject* acquire(Pool self, PyObject** given, Py_ssize_t count, PyObject* 
 
 cdef inline PyObject* acquire_within "dp_pool_acquire"(Pool self, double timeout) except NULL:
     cdef void* item = get(&self.pool, self.place)
-    sharing_note(<PyObject*>self, self.sharing)
+    sharing_note(<PyObject*>self, self.sharing, &shared_pools)
     if likely(item != NULL and load32(&self.how) == 0):
         return <PyObject*>item
     return acquire_carefully(self, item, timeout)

@@ -25,34 +25,37 @@ enum {
 
 #if defined(Py_GIL_DISABLED) && PY_VERSION_HEX < 0x030E0000
 
-static uint64_t shared_objects; /* atomic */
-
-static __attribute__((noinline, cold)) void sharing_end(PyObject *object, uint64_t *sharing)
+static __attribute__((noinline, cold, unused)) void sharing_end(PyObject *object, uint64_t *sharing, uint64_t *all)
 {
-    if (__atomic_fetch_add(&shared_objects, 1, __ATOMIC_RELAXED) < MOST_SHARED) {
+    if (__atomic_fetch_add(all, 1, __ATOMIC_RELAXED) < MOST_SHARED) {
         /* The owner may be about to write the count that it has just read, and then the object is an ordinary one again,
          * some of whose references were not counted. So it gets some that nobody gives back. */
         __atomic_fetch_add(&object->ob_ref_shared, (Py_ssize_t)1 << 48, __ATOMIC_SEQ_CST);
         __atomic_store_n(&object->ob_ref_local, _Py_IMMORTAL_REFCNT_LOCAL, __ATOMIC_SEQ_CST);
         __atomic_store_n(&sharing[SHARING_SHARED], 1, __ATOMIC_RELAXED);
     } else {
-        __atomic_fetch_sub(&shared_objects, 1, __ATOMIC_RELAXED);
+        __atomic_fetch_sub(all, 1, __ATOMIC_RELAXED);
     }
 }
 
-static inline void sharing_note(PyObject *object, uint64_t *sharing)
+/* `all`: how many there are in the process, of all kinds; atomic. */
+static inline void sharing_note(PyObject *object, uint64_t *sharing, uint64_t *all)
 {
     uint64_t turns = __atomic_load_n(&sharing[SHARING_TURNS], __ATOMIC_RELAXED), thread;
     if (__builtin_expect(turns > SHARED_TURNS, 1)) return;
     thread = _Py_ThreadId();
     if (__atomic_load_n(&sharing[SHARING_THREAD], __ATOMIC_RELAXED) == thread) return;
     __atomic_store_n(&sharing[SHARING_THREAD], thread, __ATOMIC_RELAXED);
-    if (__atomic_fetch_add(&sharing[SHARING_TURNS], 1, __ATOMIC_RELAXED) == SHARED_TURNS) sharing_end(object, sharing);
+    if (__atomic_fetch_add(&sharing[SHARING_TURNS], 1, __ATOMIC_RELAXED) == SHARED_TURNS)
+        sharing_end(object, sharing, all);
 }
 
 #else
 
-static inline void sharing_note(PyObject *object, uint64_t *sharing) { (void)object, (void)sharing; }
+static inline void sharing_note(PyObject *object, uint64_t *sharing, uint64_t *all)
+{
+    (void)object, (void)sharing, (void)all;
+}
 
 #endif
 

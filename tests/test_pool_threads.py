@@ -306,6 +306,24 @@ print(sum(reference() is not None for reference in kept))
 
 
 @pytest.mark.skipif(machine.has_gil(), reason="with the GIL a pool is counted like any object")
+def test_pools_of_all_kinds_are_64_together() -> None:
+    code = """
+import sys, threading
+from deferpool import BufferPool, Pool
+kept = []
+for i in range(72):
+    pool = Pool(list) if i % 2 else BufferPool((4096,))
+    kept.append(pool)
+    use = (lambda pool=pool: pool.release(pool.acquire())) if i % 2 else (lambda pool=pool: pool.get(16).release())
+    threads = [threading.Thread(target=lambda: [use() for _ in range(6_000)]) for _ in range(3)]
+    for thread in threads: thread.start()
+    for thread in threads: thread.join()
+print(sum(sys.getrefcount(pool) > 1_000_000 for pool in kept))
+"""
+    assert 1 <= int(output_of(code)) <= 64
+
+
+@pytest.mark.skipif(machine.has_gil(), reason="with the GIL a pool is counted like any object")
 def test_a_shared_pool_that_was_dropped_gives_back_what_it_holds() -> None:
     code = SHARED + """
 pool = Pool(Thing, clear_on_gc=False)
