@@ -212,7 +212,7 @@ DP_INLINE void dp_zero16(void *memory, size_t last)
         *(dp_unit *)p = zero;
         *(dp_unit *)(p + one) = zero;
         *(dp_unit *)(p + half) = zero;
-        *(dp_unit *)(p + last - one) = zero;
+        *(dp_unit *)(p + half + one) = zero;
         *(dp_unit *)(p + last) = zero;
     } else {
         memset(memory, 0, last + 16);
@@ -486,7 +486,8 @@ DP_INLINE int dp_section_pop(dp_front *f, size_t at, void **item)
 again:
     c = at;
     __asm__ volatile goto(DP_ENTER(pop)
-                 DP_I("movq (%[c], %[i], 8), %[i]") /* the newest, or the NULL below all */
+                 DP_I("leaq (%[c], %[i], 8), %[i]")
+                 DP_I("movq (%[i]), %[i]") /* the newest, or the NULL below all */
                  DP_I("testq %[i], %[i]")
                  DP_I("jz %l[unfit]")
                  DP_I("addq %[one_pop], %[w]")
@@ -515,7 +516,8 @@ again:
     __asm__ volatile goto(DP_ENTER(push)
                  DP_I("cmpq $-1, %[i]")
                  DP_I("je %l[unfit]")
-                 DP_I("movq %[item], 8(%[c], %[i], 8)")
+                 DP_I("leaq 8(%[c], %[i], 8), %[i]")
+                 DP_I("movq %[item], (%[i])")
                  DP_I("incq %[w]")
                  DP_COMMIT DP_LEAVE
                  : DP_OUT
