@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -30,9 +31,10 @@ from stress.arguments import Parser, number
 from stress.reports.outputs import check_writable
 
 PATCHES = Path(__file__).parent / "patches"
-LIMIT_S = 60.0  # from the start of its build to the first catch
+LIMIT_S = 60.0  # from the start of its build to the first catch; who takes longer is said to be late
 REPLAYS = 100
 EXPLORED = "explored.json"
+BUILDING = threading.Lock()  # a build takes all CPUs
 ALL_MEANS = 100  # more than there are
 SAMPLE = (
     "batch-pushed-twice",
@@ -128,7 +130,7 @@ class Trial:
 
     mutant: Mutant
     attempts: list[Attempt] = field(default_factory=list)
-    first_catch: float | None = None  # seconds from the start of the first build
+    first_catch: float | None = None  # seconds of its builds and runs up to then
     error: str | None = None
 
     @property
@@ -145,7 +147,12 @@ class Trial:
             return "SURVIVED"
         late = self.first_catch is not None and self.first_catch > LIMIT_S
         missed = [means for means in self.mutant.by if means not in self.caught_by]
-        return "LATE" if late else "MISSED" if missed else "killed"
+        return "MISSED" if missed else "LATE" if late else "killed"
+
+    @property
+    def killed(self) -> bool:
+        """However late: how long it takes is the machine's matter too."""
+        return self.verdict in ("killed", "LATE")
 
 
 def pytest(tests: Sequence[str], workers: int = 2) -> tuple[str, ...]:
@@ -240,7 +247,7 @@ def main(arguments: Sequence[str]) -> int:
             ],
         }
         given.json.write_text(json.dumps(document, indent=1) + "\n")
-    return 0 if all(trial.verdict == "killed" for trial in trials) else 1
+    return 0 if all(trial.killed for trial in trials) else 1
 
 
 def mutants() -> Iterator[Mutant]:
@@ -299,7 +306,6 @@ def judge(mutant: Mutant, base: Path, means: dict[str, Means], enough: int) -> T
             if done.returncode:
                 trial.error = f"the patch does not fit: {done.stdout.strip()}"
                 return trial
-        began = time.perf_counter()
         for each in order:
             expected = each.name in mutant.by
             if not expected and len(trial.caught_by) >= enough:
@@ -307,17 +313,18 @@ def judge(mutant: Mutant, base: Path, means: dict[str, Means], enough: int) -> T
             attempt = attempt_at(root, each, base)
             trial.attempts.append(attempt)
             if attempt.outcome == "caught" and trial.first_catch is None:
-                trial.first_catch = time.perf_counter() - began
+                trial.first_catch = sum(each.build_seconds + each.seconds for each in trial.attempts)
     return trial
 
 
 def attempt_at(root: Path, means: Means, base: Path) -> Attempt:
-    began = time.perf_counter()
-    try:
-        build(root, means.variant)
-    except variants.BuildError as error:
-        return Attempt(means.name, "error", time.perf_counter() - began, 0.0, f"build failed: {str(error)[-300:]}")
-    built = time.perf_counter()
+    with BUILDING:
+        began = time.perf_counter()
+        try:
+            build(root, means.variant)
+        except variants.BuildError as error:
+            return Attempt(means.name, "error", time.perf_counter() - began, 0.0, f"build failed: {str(error)[-300:]}")
+        built = time.perf_counter()
     found = root / EXPLORED
     status, output = run(means.command_in(root), root, means.patience)
     took = time.perf_counter() - built
@@ -425,11 +432,14 @@ def _close(console: Console, trials: Sequence[Trial], seconds: float) -> None:
             trial.verdict,
         )
     console.print(table)
-    killed = sum(trial.verdict == "killed" for trial in trials)
+    killed = sum(trial.killed for trial in trials)
+    late = sum(trial.verdict == "LATE" for trial in trials)
     twice = sum(len(trial.caught_by) > 1 for trial in trials)
     slowest = max((trial.first_catch or 0.0 for trial in trials), default=0.0)
     line = f"{killed} of {len(trials)} mutants killed, {twice} by two means or more; all in {seconds:.0f} s, "
     line += f"the slowest first catch after {slowest:.1f} s"
+    if late:
+        line += f"; {late} later than {LIMIT_S:.0f} s"
     console.print(
         f"[green]SUCCESS[/]: {line}" if killed == len(trials) else f"[red]FAILURE[/]: {line}", highlight=False
     )
@@ -439,7 +449,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = Parser(
         prog="python -m stress mutants",
         description=__doc__.partition("\n")[0],
-        epilog="Exit status: 0 every mutant was caught by all who were expected to, in time; 1 not; 2 bad arguments.",
+        epilog="Exit status: 0 all were caught by those who were expected to, however late; 1 not; 2 bad arguments.",
     )
     known = {mutant.name: mutant for mutant in mutants()}
     add = parser.add_argument

@@ -53,6 +53,7 @@ def trial(*outcomes: tuple[str, str], first: float | None = 5.0, sound: bool = F
         (trial(("explore", "passed"), ("tests", "caught")), "MISSED"),
         (trial(("explore", "passed"), ("tests", "passed")), "SURVIVED"),
         (trial(("explore", "caught"), first=61.0), "LATE"),
+        (trial(("explore", "passed"), ("tests", "caught"), first=61.0), "MISSED"),
         (trial(("explore", "caught"), ("tests", "error")), "ERROR"),
         (trial(("explore", "passed"), sound=True), "sound"),
         (trial(("explore", "caught"), sound=True), "CRIES"),
@@ -60,6 +61,7 @@ def trial(*outcomes: tuple[str, str], first: float | None = 5.0, sound: bool = F
 )
 def test_verdicts(made: Trial, verdict: str) -> None:
     assert made.verdict == verdict
+    assert made.killed == (verdict in ("killed", "LATE"))
 
 
 @pytest.mark.parametrize(
