@@ -144,4 +144,4 @@ cdef class ItemPool:
 cdef Allocator* checked_allocator(capsule) except NULL
 cdef bint checked_debug(debug) except -1                # None: what DEFERPOOL_DEBUG says
 cdef uint32_t checked_cap(cap) except 0
-cdef uint64_t checked_limit(name, limit) except? 0      # UINT64_MAX for None
+cdef uint64_t checked_limit(name, limit, uint64_t least=*) except? 0    # UINT64_MAX for None

@@ -580,12 +580,12 @@ cdef uint32_t checked_cap(cap) except 0:
     return cap
 
 
-cdef uint64_t checked_limit(name, limit) except? 0:
+cdef uint64_t checked_limit(name, limit, uint64_t least=0) except? 0:
     if limit is None:
         return UINT64_MAX
     limit = _integer(name, limit)
-    if not 0 <= limit < 2**63:
-        raise ValueError(f"{name} must be None or from 0 to 2**63 - 1, not {limit}")
+    if not least <= limit < 2**63:
+        raise ValueError(f"{name} must be None or from {least} to 2**63 - 1, not {limit}")
     return limit
 
 

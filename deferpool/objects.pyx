@@ -7,7 +7,6 @@ A thread that moves objects holds the GIL, or without a GIL is attached, all the
 no thread is in the middle of anything, sees each cached object once.
 """
 import time
-from operator import index
 from threading import Event
 from types import GenericAlias
 
@@ -23,8 +22,8 @@ from deferpool._cpython cimport (
 from deferpool._handles cimport add
 from deferpool._platform cimport cas32, cas64, likely, load32, load64
 from deferpool._pool cimport (
-    Allocator, FaceOps, Figures, ItemPool, add_up, checked_allocator, checked_debug, clear, clear_central, count_made,
-    discard, drain_retired, each_cached, get, get_anywhere, place_of, put, shared_pools,
+    Allocator, FaceOps, Figures, ItemPool, add_up, checked_allocator, checked_debug, checked_limit, clear, clear_central,
+    count_made, discard, drain_retired, each_cached, get, get_anywhere, place_of, put, shared_pools,
 )
 from deferpool._sched cimport Sched, fence_all
 from deferpool._waiting cimport CLOSED_LINE, ITEM, NOTHING, PERMIT, Line, Waiter, raise_error_later
@@ -134,7 +133,7 @@ cdef class Pool(ItemPool):
         self.clear_on_gc = clear_on_gc
         self.how = (CHECKS if check is not None else 0) | (RESETS if reset is not None else 0)
         if max_live is not None:
-            self.most = _checked_max_live(max_live)
+            self.most = checked_limit("max_live", max_live, 1)
             self.line = Line.__new__(Line)
             self.line.open(self, find_for_line, back_from_line)
             self.how |= LIMITED
@@ -258,16 +257,6 @@ cdef class Pool(ItemPool):
     def __repr__(self):
         made_by = getattr(self.new, "__qualname__", None) or type(self.new).__name__
         return f"<deferpool.Pool{f' {self.name!r}' if self.name is not None else ''} of {made_by}>"
-
-
-def _checked_max_live(max_live):
-    try:
-        max_live = index(max_live)
-    except TypeError:
-        raise TypeError(f"max_live must be an integer or None, not {type(max_live).__name__}") from None
-    if not 1 <= max_live < 2**63:
-        raise ValueError(f"max_live must be None or from 1 to 2**63 - 1, not {max_live}")
-    return max_live
 
 
 cdef double timeout_of(timeout) except -2.0:

@@ -429,7 +429,7 @@ def test_drain_says_how_many_are_out() -> None:
         ({"max_live": 0}, ValueError, "max_live must be None or from 1"),
         ({"max_live": -1}, ValueError, "max_live must be"),
         ({"max_live": 2**63}, ValueError, "max_live must be"),
-        ({"max_live": 1.5}, TypeError, "max_live must be an integer or None, not float"),
+        ({"max_live": 1.5}, TypeError, "max_live must be an integer, not float"),
         ({"sched": 3}, TypeError, "sched"),
         ({"max": 3}, TypeError, "max"),
     ],
