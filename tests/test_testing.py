@@ -436,7 +436,11 @@ def test_traced_threads_sleep_as_often_as_they_should(
         for _ in range(250):
             len(slept)
 
-    hammer(work, threads=2, calls=3, yields=yields, seed=5)
+    for _ in range(3):  # without a GIL CPython 3.13 may lose a thread's tracing when another runs the same code
+        slept.clear()
+        hammer(work, threads=2, calls=3, yields=yields, seed=5)
+        if has_gil() or len(slept) >= least:
+            break
     assert least <= len(slept) <= most
     assert set(slept) <= {"hammer-1"}
 
