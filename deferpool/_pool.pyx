@@ -551,11 +551,11 @@ cdef void unhold(Member* member) noexcept nogil:
 
 # ---- what all faces share -------------------------------------------------------------------------------------
 
-def _integer(name, value):
+def _integer(name, value, wanted="an integer"):
     try:
         return index(value)
     except TypeError:
-        raise TypeError(f"{name} must be an integer, not {type(value).__name__}") from None
+        raise TypeError(f"{name} must be {wanted}, not {type(value).__name__}") from None
 
 
 cdef Allocator* checked_allocator(capsule) except NULL:
@@ -583,7 +583,7 @@ cdef uint32_t checked_cap(cap) except 0:
 cdef uint64_t checked_limit(name, limit, uint64_t least=0) except? 0:
     if limit is None:
         return UINT64_MAX
-    limit = _integer(name, limit)
+    limit = _integer(name, limit, "an integer or None")
     if not least <= limit < 2**63:
         raise ValueError(f"{name} must be None or from {least} to 2**63 - 1, not {limit}")
     return limit

@@ -97,7 +97,7 @@ def test_bad_limit(limit: int) -> None:
     [
         ({"cap": 2.0}, "cap must be an integer, not float"),
         ({"cap": None}, "cap must be an integer, not NoneType"),
-        ({"limit": "5"}, "limit must be an integer, not str"),
+        ({"limit": "5"}, "limit must be an integer or None, not str"),
         ({"sched": 2}, "'sched' has incorrect type .* got int"),
         ({"allocator": 3}, "allocator must be a capsule named 'deferpool.Allocator', not int"),
         ({"colour": 1}, "unexpected keyword argument 'colour'"),
