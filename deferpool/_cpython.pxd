@@ -33,7 +33,7 @@ cdef extern from "Python.h":
     void INCREF "Py_INCREF"(PyObject*) noexcept
     void DECREF "Py_DECREF"(PyObject*) noexcept
     void XDECREF "Py_XDECREF"(PyObject*) noexcept
-    bint occurred "PyErr_Occurred"() noexcept
+    PyObject* occurred "PyErr_Occurred"() noexcept
     PyObject* NONE "Py_None"
 
 cdef extern from "interpreter.h":

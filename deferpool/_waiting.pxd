@@ -3,7 +3,9 @@
 # The line knows nothing of the things. Whoever may have made one free calls `serve`, which asks `find` for things as long
 # as somebody waits. Only one thread serves at a time and nobody waits for it: who finds it busy leaves a note that there
 # is more to do. Whoever has been served is woken after that, since an event loop's code runs then, and with it anybody's
-# finalizers, which may call anything here and wait.
+# finalizers, which may call anything here and wait. So a thread may be slow to tell an event loop of the task that it
+# served; the loop lets tasks go on in the order in which they were served all the same, since the next call that reaches
+# it brings the news of all who were served before.
 from cpython.object cimport PyObject
 from libc.stdint cimport uint64_t
 
@@ -27,6 +29,7 @@ cdef class Line:
     cdef back_fn back
     cdef void* owner
     cdef object waiters                 # a deque; each of its methods is one step
+    cdef object served                  # another: weak references to futures of tasks, until their loops have heard of them
     cdef uint64_t waiting               # how many are in it
     cdef uint64_t over                  # nothing will be served any more
     cdef uint64_t serving               # 1: somebody does; 2: and has to look once more when done
@@ -38,6 +41,7 @@ cdef class Line:
     cdef bint is_mine_to_serve(self) noexcept
     cdef Waiter hand(self, uint64_t what, void* item)
     cdef bint wake(self, Waiter first) noexcept
+    cdef void has_heard(self, object news) noexcept
     cdef Waiter join(self, Waiter waiter)
     cdef Waiter wait(self, double timeout)
 
@@ -51,7 +55,7 @@ cdef class Waiter:
     cdef Line line
     cdef object owner                   # what `item` is to be given back to, should nobody take it
     cdef object lock                    # a thread's: held until it is woken
-    cdef object loop, future            # a task's
+    cdef object loop, future, news      # a task's; the last a weak reference to its future
     cdef Waiter next                    # of those that have been served and are to be woken
     cdef bint leave(self) noexcept      # before it was served
     cdef uint64_t take(self, void** item) noexcept

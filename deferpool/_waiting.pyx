@@ -1,6 +1,7 @@
 """A fair line of threads and tasks that wait for things. See _waiting.pxd for how it is served."""
 from _thread import TIMEOUT_MAX, allocate_lock
 from collections import deque
+from weakref import ref
 
 cimport cython
 from cpython.exc cimport PyErr_Fetch, PyErr_Restore
@@ -31,9 +32,10 @@ cdef class Waiter:
             self.line.serve()
 
     cdef uint64_t take(self, void** item) noexcept:
-        """What it was served, once."""
+        """What it was served, once; then LEFT."""
         cdef uint64_t got = load64(&self.got)
-        cas64(&self.got, got, LEFT)
+        while not cas64(&self.got, got, LEFT):
+            got = load64(&self.got)
         item[0] = self.item
         return got
 
@@ -55,7 +57,7 @@ cdef class Waiter:
             return True
         for last in range(2):           # an exception may come before anything was done, or after: once more is harmless
             try:
-                self.loop.call_soon_threadsafe(_settle, self.future)
+                self.loop.call_soon_threadsafe(_settle_in_order, self.line, self.future)
                 return True
             except BaseException as error:
                 if isinstance(error, RuntimeError) and self.loop.is_closed():
@@ -77,12 +79,28 @@ def _settle(future):
         future.set_result(None)
 
 
+def _settle_in_order(Line line, future):
+    """What a loop is told: the future's task has been served; and so have those before it, whose own calls may be late."""
+    loop = future.get_loop()
+    try:
+        for news in line.served.copy():
+            earlier = news()
+            if earlier is None:
+                line.has_heard(news)
+            elif earlier.get_loop() is loop:
+                _settle(earlier)
+                line.has_heard(news)
+    finally:
+        _settle(future)
+
+
 cdef class Line:
     cdef void open(self, object owner, find_fn find, back_fn back):
         self.owner = <void*>owner
         self.find = find
         self.back = back
         self.waiters = deque()
+        self.served = deque()
         self.process = getpid()
 
     cdef void look_for_fork(self) noexcept:
@@ -90,6 +108,7 @@ cdef class Line:
         cdef int process = getpid()
         if self.process != process:
             self.waiters.clear()
+            self.served.clear()
             store64(&self.waiting, 0)
             store64(&self.serving, 0)
             self.process = process
@@ -154,6 +173,7 @@ cdef class Line:
             first = waiter.next
             waiter.next = None
             if not waiter.wake(&raised):
+                self.has_heard(waiter.news)
                 got = waiter.take(&item)
                 if got == ITEM or got == PERMIT:
                     self.back(self.owner, got, item)
@@ -162,6 +182,12 @@ cdef class Line:
             put_raised(raised)
             raise_later(raised)
         return free
+
+    cdef void has_heard(self, object news) noexcept:
+        try:
+            self.served.remove(news)
+        except ValueError:
+            pass
 
     cdef bint is_mine_to_serve(self) noexcept:
         """False: somebody else serves, and has been told to look once more."""
@@ -181,6 +207,11 @@ cdef class Line:
             add(&self.waiting, UINT64_MAX)
             waiter.item = item
             if cas64(&waiter.got, NOTHING, what):
+                if waiter.news is not None:
+                    try:
+                        self.served.append(waiter.news)
+                    except MemoryError:  # then it waits for the call of its own
+                        pass
                 return waiter
 
     cdef void close(self) noexcept:
@@ -218,24 +249,22 @@ cdef class Line:
 
 
 async def wait_in_task(Line line, double timeout):
-    """The same for a task of asyncio."""
+    """The same for a task of asyncio. It finds LEFT in the waiter if its loop did not seem to hear, and did."""
     from asyncio import get_running_loop
-    cdef Waiter waiter
-    while True:
-        waiter = Waiter.__new__(Waiter)
-        waiter.loop = get_running_loop()
-        waiter.future = waiter.loop.create_future()
-        line.join(waiter)
-        timer = waiter.loop.call_later(timeout, _settle, waiter.future) if timeout >= 0 else None
-        try:
-            await waiter.future
-        except BaseException:
-            waiter.leave()
-            raise
-        finally:
-            if timer is not None:
-                timer.cancel()
-        if waiter.leave():
-            raise TimeoutError(f"nothing became free within {timeout} s")
-        if load64(&waiter.got) != LEFT:  # else its loop did not seem to hear that it was served, and did
-            return waiter
+    cdef Waiter waiter = Waiter.__new__(Waiter)
+    waiter.loop = get_running_loop()
+    waiter.future = waiter.loop.create_future()
+    waiter.news = ref(waiter.future)
+    line.join(waiter)
+    timer = waiter.loop.call_later(timeout, _settle, waiter.future) if timeout >= 0 else None
+    try:
+        await waiter.future
+    except BaseException:
+        waiter.leave()
+        raise
+    finally:
+        if timer is not None:
+            timer.cancel()
+    if waiter.leave():
+        raise TimeoutError(f"nothing became free within {timeout} s")
+    return waiter

@@ -26,7 +26,7 @@ from deferpool._pool cimport (
     count_made, discard, drain_retired, each_cached, get, get_anywhere, place_of, put, shared_pools,
 )
 from deferpool._sched cimport Sched, fence_all
-from deferpool._waiting cimport CLOSED_LINE, ITEM, NOTHING, PERMIT, Line, Waiter, raise_error_later
+from deferpool._waiting cimport CLOSED_LINE, ITEM, LEFT, NOTHING, PERMIT, Line, Waiter, raise_error_later
 
 from deferpool._waiting import wait_in_task
 from deferpool._watch import Watch, named
@@ -172,7 +172,10 @@ cdef class Pool(ItemPool):
         each_cached(&self.pool, let_go, NULL)
 
     def acquire_async(self, timeout=None):
-        """As acquire, to be awaited in an asyncio task: it waits without blocking the event loop. Safe to cancel."""
+        """As acquire, to be awaited in an asyncio task: it waits without blocking the event loop. Safe to cancel.
+
+        Tasks of one event loop that wait go on in the order in which they came, whichever threads release.
+        """
         return _acquire_in_task(self, timeout_of(timeout))
 
     def discard(self, obj, /):
@@ -313,8 +316,10 @@ async def _acquire_in_task(Pool self, double timeout):
     cdef uint64_t got = may_take(self, &item)
     cdef PyObject* found
     if got == NOTHING:
-        waiter = await wait_in_task(self.line, timeout)
-        got = (<Waiter>waiter).take(&item)
+        got = LEFT
+        while got == LEFT:
+            waiter = await wait_in_task(self.line, timeout)
+            got = (<Waiter>waiter).take(&item)
     found = prepared(self, got, item)
     result = <object>found
     DECREF(found)
@@ -324,7 +329,7 @@ async def _acquire_in_task(Pool self, double timeout):
 cdef uint64_t may_take(Pool self, void** item) except CLOSED_LINE:
     """ITEM: the one in hand; PERMIT: to make one; NOTHING: it must wait, and has nothing in hand."""
     cdef uint32_t how = load32(&self.how)
-    if item[0] == NULL and occurred():  # new raised; a pool that is plain has called it already
+    if item[0] == NULL and occurred() != NULL:  # new raised; a pool that is plain has called it already
         pass_on()
     if how & CLOSED:
         if item[0] != NULL:

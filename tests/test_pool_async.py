@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from collections.abc import Coroutine
 from typing import Any
@@ -11,7 +12,6 @@ from helpers import Mode
 from pool_helpers import Thing, assert_at_rest, raising, small
 
 from deferpool import Pool
-from stress import machine
 
 
 def run(body: Coroutine[Any, Any, object]) -> None:
@@ -56,10 +56,7 @@ def test_the_loop_runs_on_while_a_task_waits(mode: Mode) -> None:
 
 
 def test_nobody_is_passed_over_by_later_ones_in_10_000_waits(mode: Mode) -> None:
-    """Tasks line up in the order of their numbers; threads give back what the tasks have taken.
-
-    Without a GIL two threads that serve at once may wake their tasks in another order; there one gives back all.
-    """
+    """Tasks line up in the order of their numbers; threads give back what the tasks have taken."""
     waits, most = 10_000, 3
     pool = small(mode, max_live=most)
     served: list[int] = []
@@ -72,7 +69,7 @@ def test_nobody_is_passed_over_by_later_ones_in_10_000_waits(mode: Mode) -> None
     async def wait_in_line(number: int, loop: asyncio.AbstractEventLoop) -> None:
         thing = await pool.acquire_async()
         served.append(number)
-        if number % 50 or not machine.has_gil():
+        if number % 50:
             pool.release(thing)
         else:
             await loop.run_in_executor(None, pool.release, thing)
@@ -82,17 +79,83 @@ def test_nobody_is_passed_over_by_later_ones_in_10_000_waits(mode: Mode) -> None
         tasks = [loop.create_task(wait_in_line(number, loop)) for number in range(waits)]
         await asyncio.sleep(0)
         assert pool.stats()["waiting"] == waits
-        thread = threading.Thread(target=give_back, args=(first,))
-        if machine.has_gil():
-            thread.start()
-        else:
-            give_back(first)
+        threading.Thread(target=give_back, args=(first,)).start()
         await asyncio.gather(*tasks)
 
     run(body())
     assert served == list(range(waits))
     assert_at_rest(pool)
     assert pool.stats()["created"] == most
+
+
+class SlowToHear(asyncio.SelectorEventLoop):
+    """The first thread that calls is held back until the next one has called."""
+
+    called, go = 0, threading.Event()
+
+    def call_soon_threadsafe(self, *arguments: Any, **more: Any) -> Any:  # type: ignore[override]
+        self.called += 1
+        if self.called == 1:
+            assert self.go.wait(60)
+        return super().call_soon_threadsafe(*arguments, **more)
+
+
+def test_who_was_served_first_goes_on_first_though_its_loop_hears_of_it_later(mode: Mode) -> None:
+    pool = small(mode, max_live=2)
+    things = [pool.acquire(), pool.acquire()]
+    loop = SlowToHear()
+    loop.go = threading.Event()
+    served: list[int] = []
+
+    async def use(number: int) -> None:
+        async with pool.lease(timeout=30):
+            served.append(number)
+            if number == 1:
+                loop.go.set()
+
+    async def body() -> None:
+        tasks = [loop.create_task(use(number)) for number in range(3)]
+        await asyncio.sleep(0)
+        slow = threading.Thread(target=pool.release, args=(things[0],))
+        slow.start()
+        while not loop.called:
+            await asyncio.sleep(0.001)
+        pool.release(things[1])
+        await asyncio.gather(*tasks)
+        slow.join()
+
+    try:
+        loop.run_until_complete(body())
+    finally:
+        loop.close()
+    assert served == [0, 1, 2]
+    assert_at_rest(pool)
+
+
+def test_a_closed_loop_keeps_nobody_else_from_going_on_in_turn(mode: Mode) -> None:
+    """Two event loops in two threads; what the first was told it never hears."""
+    pool = small(mode, max_live=1)
+    thing = pool.acquire()
+    closed = asyncio.new_event_loop()
+    task = closed.create_task(pool.acquire_async())
+    closed.run_until_complete(asyncio.sleep(0))
+    pool.release(thing)  # its loop is told, and does not run any more
+    closed.close()
+    task.get_coro().close()
+    task._log_destroy_pending = False  # type: ignore[attr-defined]
+    del task
+    gc.collect()
+
+    async def body() -> None:
+        for _ in range(100):
+            async with pool.lease(timeout=30):
+                others = [asyncio.ensure_future(pool.acquire_async(30)) for _ in range(3)]
+                await asyncio.sleep(0)
+            for other in others:
+                pool.release(await other)
+
+    run(body())
+    assert_at_rest(pool)
 
 
 def test_cancelled_at_every_await(mode: Mode) -> None:
