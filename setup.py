@@ -43,6 +43,9 @@ if variant not in VARIANTS:
     raise SystemExit(f"DEFERPOOL_VARIANT must be one of {', '.join(filter(None, VARIANTS))}, not {variant!r}")
 dev = os.environ.get("DEFERPOOL_DEV") == "1"
 flags = VARIANTS[variant] if os.name == "posix" else []
+if dev and flags:  # what newer compilers refuse altogether
+    flags = flags + [f"-Werror={what}" for what in
+                     ("int-conversion", "incompatible-pointer-types", "implicit-function-declaration")]
 links = [flag for flag in flags if flag.startswith("-fsanitize")]
 
 
