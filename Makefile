@@ -4,6 +4,7 @@
 
 PYTHON ?= python3
 ARGS ?=
+EXTRAS ?= plot browser greenlet examples zstandard
 TAG := $(shell $(PYTHON) -c 'import sysconfig; print(sysconfig.get_config_var("SOABI"))')
 VENV := .venv/$(TAG)
 PY := $(CURDIR)/$(VENV)/bin/python
@@ -19,11 +20,8 @@ $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --upgrade pip
 	$(PY) -m pip install --quiet --group dev
-	$(PY) -m pip install --quiet --only-binary :all: --group plot || echo "no matplotlib for $(TAG): --plot is off there"
-	$(PY) -m pip install --quiet --only-binary :all: --group browser || echo "no selenium for $(TAG): no test in a browser there"
-	$(PY) -m pip install --quiet --only-binary :all: --group greenlet || echo "no greenlet for $(TAG): no test with greenlets there"
-	$(PY) -m pip install --quiet --only-binary :all: --group examples || echo "no numpy, starlette ... for $(TAG): some examples say so"
-	$(PY) -m pip install --quiet --only-binary :all: --group zstandard || echo "no zstandard for $(TAG): an example says so"
+	@for group in $(EXTRAS); do $(PY) -m pip install --quiet --only-binary :all: --group $$group || \
+		echo "what is for $$group cannot be had for $(TAG): it is left out there"; done
 	touch $@
 
 build: $(READY)  ## compile in place, with the stress suite's own modules

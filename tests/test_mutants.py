@@ -38,10 +38,9 @@ def test_there_are_enough_and_the_sample_is_of_them() -> None:
     assert set(mutants.all_means()) <= MEANS
 
 
-def trial(*outcomes: tuple[str, str], first: float | None = 5.0, sound: bool = False) -> Trial:
+def trial(*outcomes: tuple[str, str], seconds: float = 2.0, sound: bool = False) -> Trial:
     made = Trial(Mutant("made-up", "nothing: made up", ("explore",), None if sound else Path("made-up.patch")))
-    made.attempts = [Attempt(means, outcome, 1.0, 1.0) for means, outcome in outcomes]
-    made.first_catch = first if made.caught_by else None
+    made.attempts = [Attempt(means, outcome, 1.0, seconds) for means, outcome in outcomes]
     return made
 
 
@@ -52,8 +51,8 @@ def trial(*outcomes: tuple[str, str], first: float | None = 5.0, sound: bool = F
         (trial(("explore", "caught"), ("tests", "passed")), "killed"),
         (trial(("explore", "passed"), ("tests", "caught")), "MISSED"),
         (trial(("explore", "passed"), ("tests", "passed")), "SURVIVED"),
-        (trial(("explore", "caught"), first=61.0), "LATE"),
-        (trial(("explore", "passed"), ("tests", "caught"), first=61.0), "MISSED"),
+        (trial(("explore", "caught"), seconds=60.0), "LATE"),
+        (trial(("explore", "passed"), ("tests", "caught"), seconds=60.0), "MISSED"),
         (trial(("explore", "caught"), ("tests", "error")), "ERROR"),
         (trial(("explore", "passed"), sound=True), "sound"),
         (trial(("explore", "caught"), sound=True), "CRIES"),
@@ -62,6 +61,11 @@ def trial(*outcomes: tuple[str, str], first: float | None = 5.0, sound: bool = F
 def test_verdicts(made: Trial, verdict: str) -> None:
     assert made.verdict == verdict
     assert made.killed == (verdict in ("killed", "LATE"))
+
+
+def test_the_first_catch_counts_all_that_came_before_it() -> None:
+    assert trial(("explore", "passed"), ("tests", "caught"), ("stress", "caught")).first_catch == 6.0
+    assert trial(("explore", "passed")).first_catch is None
 
 
 @pytest.mark.parametrize(
