@@ -13,8 +13,8 @@ from glob import glob
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
-LIBRARY = ["_block", "_central", "_defer", "_exitstack", "_pages", "_pool", "_sched", "_waiting", "buffers", "objects",
-           "records"]
+LIBRARY = ["_block", "_bodies", "_central", "_defer", "_exitstack", "_pages", "_pool", "_sched", "_waiting", "buffers",
+           "objects", "records"]
 MACROS = {
     "_pool": [("DP_ENGINE", "1")],  # these two hold thread-local storage and ask the kernel
     "_sched": [("DP_ENGINE", "1")],
@@ -22,11 +22,13 @@ MACROS = {
 }
 STRESS = ["_ledger", "_load", "_baselines", "_faces", "_interrupts", "_bench", "_model", "_traps"]
 EXPLORER = ["_fibers", "_worlds"]
+OFTEN = ["deferpool/interpreter.h", "deferpool/platform.h"]
 HEADERS = {
-    "_defer": ["deferpool/interpreter.h", "deferpool/frames.h", "deferpool/platform.h"],
-    "objects": ["deferpool/interpreter.h", "deferpool/lease.h", "deferpool/sharing.h", "deferpool/platform.h"],
+    "_bodies": ["deferpool/interpreter.h", "deferpool/frames.h"],
+    "_defer": [*OFTEN, "deferpool/frames.h"],
+    "objects": [*OFTEN, "deferpool/lease.h", "deferpool/sharing.h"],
     "_pages": ["deferpool/pages.h", "deferpool/platform.h"],
-    "buffers": ["deferpool/pages.h", "deferpool/sharing.h", "deferpool/platform.h"],
+    "buffers": [*OFTEN, "deferpool/pages.h", "deferpool/sharing.h"],
     "_exitstack": ["deferpool/interpreter.h", *glob("deferpool/exitstack/*.h")],
 }
 VARIANTS = {
@@ -52,7 +54,7 @@ links = [flag for flag in flags if flag.startswith("-fsanitize")]
 def extension(package, name):
     return Extension(f"{package}.{name}", [f"{package}/{name}.pyx"], extra_compile_args=flags, extra_link_args=links,
                      define_macros=MACROS.get(name, []), include_dirs=["stress"] if dev else [],
-                     depends=HEADERS.get(name, ["deferpool/platform.h", *(glob("stress/*.h") if dev else [])]))
+                     depends=HEADERS.get(name, [*OFTEN, *(glob("stress/*.h") if dev else [])]))
 
 
 extensions = [extension("deferpool", name) for name in LIBRARY]

@@ -6,6 +6,7 @@ cdef extern from "Python.h":
     ctypedef int (*traverseproc)(PyObject*, visitproc, void*) noexcept
     ctypedef int (*inquiry)(PyObject*) noexcept
     ctypedef void (*destructor)(PyObject*)
+    ctypedef PyObject* (*vectorcallfunc)(PyObject*, PyObject* const*, size_t, PyObject*) noexcept
     ctypedef struct PyAsyncMethods:
         int (*am_send)(PyObject*, PyObject*, PyObject**) noexcept
         void* am_await
@@ -28,6 +29,14 @@ cdef extern from "Python.h":
         int ml_flags
         const char* ml_doc
     int METH_FASTCALL, METH_KEYWORDS, METH_NOARGS, METH_O
+    const size_t HAVE_VECTORCALL "Py_TPFLAGS_HAVE_VECTORCALL"
+    const size_t METHOD_DESCRIPTOR "Py_TPFLAGS_METHOD_DESCRIPTOR"
+    PyTypeObject* type_of "Py_TYPE"(PyObject*) noexcept
+    PyObject* call_none "PyObject_CallNoArgs"(PyObject*) noexcept
+    PyObject* call_one "PyObject_CallOneArg"(PyObject*, PyObject*) noexcept
+    PyObject* TypeError_ "PyExc_TypeError"
+    PyObject* RuntimeError_ "PyExc_RuntimeError"
+    void PyErr_SetObject(PyObject*, PyObject*) noexcept
     object new_method "PyDescr_NewMethod"(PyTypeObject*, PyMethodDef*)
     void PyType_Modified(PyTypeObject*) noexcept
     void INCREF "Py_INCREF"(PyObject*) noexcept
@@ -38,6 +47,10 @@ cdef extern from "Python.h":
 
 cdef extern from "interpreter.h":
     void make_immortal "dp_make_immortal"(PyObject*) noexcept
+    void name_arguments "dp_name_arguments"(PyTypeObject*) noexcept     # of one class in a module
+    PyObject* take_raised "dp_take_raised"() noexcept
+    void put_raised "dp_raise"(PyObject* exception) noexcept
+    PyObject* swap_handled "dp_swap_handled"(PyObject* exception) noexcept
     void raise_later "dp_raise_later"(PyObject* where) noexcept
     int pass_on "dp_pass_on"() except -1            # the error that is set already
 

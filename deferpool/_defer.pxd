@@ -4,6 +4,8 @@
 # of one function, and is touched by no other thread.
 from cpython.object cimport PyObject
 
+from deferpool._cpython cimport vectorcallfunc
+
 # One deferred call.
 cdef struct Call:
     Call* below                         # the one before it
@@ -16,9 +18,9 @@ cdef struct Call:
 cdef struct Activation:
     Activation* outer                   # those that are on, or wait on, this thread's stack: a list, the newest first
     Activation* inner
-    const void* frame                   # of the function, once it is known; ENDED when it has returned
+    const void* frame                   # of the function, once it is known; when it has returned, this record itself
     const void* here                    # the frame in which its deferred calls run: the one below, or the generator's own
-    PyObject* function                  # borrowed; NULL for a generator, whose frame is known from the start
+    PyObject* function                  # borrowed
     Call* last                          # the newest of its deferred calls
     PyObject* calling                   # borrowed: the one that runs now
     PyObject* raised                    # the exception in flight, owned, or NULL
@@ -27,3 +29,24 @@ cdef struct Activation:
 
 cdef Call* newdefer(Py_ssize_t count) noexcept
 cdef void freedefer(Call* call) noexcept
+
+# What else the generators and coroutines of _bodies need.
+cdef void enter_here(Activation* a) noexcept
+cdef void leave(Activation* a) noexcept
+cdef PyObject* run(Activation* a, Call* call) noexcept
+cdef void replace(Activation* a, PyObject* raised) noexcept
+cdef PyObject* outcome(Activation* a) noexcept
+cdef PyObject* refuse(PyObject* kind, text) noexcept
+
+cdef inline bint has_ended(Activation* a) noexcept:
+    return a.frame == <const void*>a                        # no frame lies there
+
+cdef class Deferring:
+    cdef vectorcallfunc vectorcall
+    cdef object function
+    cdef object driver                  # of generators and coroutines: of _deferring.py, under the function's name
+    cdef bint awaits                    # whether its deferred calls may give something to be awaited
+    cdef dict __dict__
+    cdef object __weakref__
+
+cdef Deferring deferring_function(function)

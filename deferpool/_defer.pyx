@@ -6,16 +6,16 @@ deferred call it is called by, by the frame below. What user code calls is writt
 are, for speed, and so that no line of this file shows up in a traceback.
 """
 from functools import partial, update_wrapper
-from inspect import CO_ITERABLE_COROUTINE
 from sys import modules
-from types import FunctionType, GeneratorType, MethodType
+from types import FunctionType, MethodType
 
 cimport cython
 from cpython.object cimport PyObject
 
 from deferpool._cpython cimport (
-    DECREF, INCREF, METH_FASTCALL, METH_KEYWORDS, METH_NOARGS, METH_O, NONE, XDECREF, PyMethodDef, PyTypeObject,
-    add_method, inquiry, make_immortal, traverseproc, visitproc,
+    DECREF, HAVE_VECTORCALL, INCREF, METH_FASTCALL, METH_KEYWORDS, METH_NOARGS, METHOD_DESCRIPTOR, NONE, XDECREF,
+    PyErr_SetObject, PyMethodDef, PyTypeObject, RuntimeError_, TypeError_, add_method, call_none, make_immortal, put_raised,
+    swap_handled, take_raised, type_of,
 )
 from deferpool.records cimport RecordPool
 
@@ -47,42 +47,20 @@ cdef extern from "frames.h":
     Frame* frame_below "dp_frame_below"(const Frame*) noexcept
     PyObject* code_at "dp_frame_code"(const Frame*) noexcept
     bint frame_is_of "dp_frame_is_of"(const Frame*, PyObject* function) noexcept
-    Frame* frame_of_generator "dp_frame_of_generator"(PyObject* generator) noexcept
-    PyObject* take_raised "dp_take_raised"() noexcept
-    void put_raised "dp_raise"(PyObject* exception) noexcept
-    PyObject* swap_handled "dp_swap_handled"(PyObject* exception) noexcept
 
 cdef extern from "Python.h":
-    ctypedef PyObject* (*vectorcallfunc)(PyObject*, PyObject* const*, size_t, PyObject*) noexcept
-    const size_t HAVE_VECTORCALL "Py_TPFLAGS_HAVE_VECTORCALL"
-    const size_t METHOD_DESCRIPTOR "Py_TPFLAGS_METHOD_DESCRIPTOR"
     const size_t OFFSET "PY_VECTORCALL_ARGUMENTS_OFFSET"
-    PyObject* TypeError_ "PyExc_TypeError"
-    PyObject* RuntimeError_ "PyExc_RuntimeError"
     PyObject* Exception_ "PyExc_Exception"
-    PyObject* StopIteration_ "PyExc_StopIteration"
-    PyTypeObject* type_of "Py_TYPE"(PyObject*) noexcept
     PyObject* call_vectorcall "PyVectorcall_Call"(PyObject*, PyObject*, PyObject*) noexcept
-    PyObject* call_none "PyObject_CallNoArgs"(PyObject*) noexcept
-    PyObject* call_one "PyObject_CallOneArg"(PyObject*, PyObject*) noexcept
-    PyObject* attribute "PyObject_GetAttr"(PyObject*, PyObject*) noexcept
     bint is_function "PyFunction_Check"(PyObject*) noexcept
-    bint is_coroutine "PyCoro_CheckExact"(PyObject*) noexcept
     bint is_instance "PyObject_TypeCheck"(PyObject*, PyTypeObject*) noexcept
     PyObject* function_code "PyFunction_GET_CODE"(PyObject*) noexcept
     Py_ssize_t tuple_size "PyTuple_GET_SIZE"(PyObject*) noexcept
     PyObject* tuple_item "PyTuple_GET_ITEM"(PyObject*, Py_ssize_t) noexcept
-    int send "PyIter_Send"(PyObject*, PyObject*, PyObject**) noexcept
     PyObject* new_cfunction "PyCFunction_NewEx"(PyMethodDef*, PyObject*, PyObject*) noexcept
     object bound "PyMethod_New"(object, object)
     void PyErr_NoMemory() noexcept
-    void PyErr_SetObject(PyObject*, PyObject*) noexcept
-    void PyErr_Clear() noexcept
-
-cdef enum:
-    RETURNED = 0                        # what send gives, PySendResult
-    FAILED = -1
-    YIELDED = 1
+    int CO_GENERATOR, CO_COROUTINE, CO_ASYNC_GENERATOR
 
 
 # ---- records ------------------------------------------------------------------------------------------------
@@ -134,7 +112,7 @@ cdef inline void enter(Activation* a) noexcept:
     innermost = a
 
 
-cdef inline void leave(Activation* a) noexcept:
+cdef void leave(Activation* a) noexcept:
     """Mostly the innermost one; a greenlet's may end in any order."""
     global innermost
     if a.outer != NULL:
@@ -145,8 +123,12 @@ cdef inline void leave(Activation* a) noexcept:
         innermost = a.outer
 
 
-cdef inline bint has_ended(Activation* a) noexcept:
-    return a.frame == <const void*>a                        # no frame lies there
+cdef void enter_here(Activation* a) noexcept:
+    """Of a function that has a frame of its own, and is about to be resumed, or its deferred calls are."""
+    global thread
+    thread = this_thread()
+    a.here = <const void*>frame_of_thread(thread)
+    enter(a)
 
 
 cdef const void* bottom() noexcept:
@@ -295,13 +277,10 @@ cdef bint runs(Activation* a, const void* here, PyObject* code) noexcept:
 cdef Activation* deferred_by(Activation* a) noexcept:
     """The activation of which `a` is itself a deferred call; NULL when it is none."""
     cdef const void* here = a.here
-    cdef PyObject* code
+    cdef PyObject* code = function_code(a.function)
     cdef Activation* by = a.outer
-    if a.function != NULL:
-        code = function_code(a.function)
-    else:                               # a generator's own frame lies between
+    if (<object>code).co_flags & (CO_GENERATOR | CO_COROUTINE | CO_ASYNC_GENERATOR):    # its own frame lies between
         here = below(<const Frame*>here)
-        code = (<Body>body_of(a)).code
     while by != NULL and not runs(by, here, code):
         by = by.outer
     return by
@@ -473,48 +452,9 @@ cdef PyObject* call_function(PyObject* self, PyObject* const* arguments, size_t 
     return result
 
 
-cdef PyObject* call_generator(PyObject* self, PyObject* const* arguments, size_t count, PyObject* names) noexcept:
-    """For generators and coroutines: another one, which drives the function's own and then what that has deferred."""
-    cdef Deferring deferring = <Deferring>self
-    cdef PyObject* given[1]
-    cdef PyObject* result
-    cdef PyObject* inner = vectorcall(<PyObject*>deferring.function, arguments, count, names)
-    if inner == NULL:
-        return NULL
-    given[0] = new_body(inner, deferring)
-    DECREF(inner)
-    if given[0] == NULL:
-        return NULL
-    result = vectorcall(<PyObject*>deferring.driver, given, 1, NULL)
-    DECREF(given[0])
-    return result
-
-
-cdef PyObject* new_body(PyObject* inner, Deferring deferring) noexcept:
-    cdef Body body
-    try:
-        body = Body.__new__(Body)
-    except MemoryError:
-        PyErr_NoMemory()
-        return NULL
-    body.activation.frame = <const void*>frame_of_generator(inner)
-    body.driven = <object>inner
-    body.inner = <object>inner
-    body.code = function_code(<PyObject*>deferring.function)
-    body.awaits = deferring.awaits
-    INCREF(<PyObject*>body)
-    return <PyObject*>body
-
-
 @cython.final
 cdef class Deferring:
     """What @deferring makes of a function: called like it, and with its names, signature and attributes."""
-    cdef vectorcallfunc vectorcall
-    cdef object function
-    cdef object driver                  # of generators and coroutines: _drivers.py, under the function's name
-    cdef bint awaits
-    cdef dict __dict__
-    cdef object __weakref__
 
     def __init__(self):
         raise TypeError("deferring functions are made by @deferring")
@@ -536,345 +476,24 @@ cdef class Deferring:
         return self.__qualname__        # as functions are pickled: by name
 
 
-cdef object deferring_function(function, driver, awaits):
+cdef Deferring deferring_function(function):
     cdef Deferring made = Deferring.__new__(Deferring)
-    made.vectorcall = call_function if driver is None else call_generator
+    made.vectorcall = call_function
     made.function = function
-    made.awaits = awaits
-    if driver is not None:
-        made.driver = FunctionType(driver.__code__, driver.__globals__, function.__name__)
-        made.driver.__qualname__ = function.__qualname__
     update_wrapper(made, function)
     if function.__closure__ is None and "<locals>" not in function.__qualname__:
         make_immortal(<PyObject*>made)  # as free-threaded Python 3.13 does with such functions themselves
     return made
 
 
-def make(function, driver=None, awaits=False):
-    """A deferring function. driver: the generator function, or the like, that drives what this one returns."""
-    return deferring_function(function, driver, awaits)
-
-
-# ---- generators and coroutines --------------------------------------------------------------------------------
-
-@cython.final
-cdef class Body:
-    """What a driver waits for: first its function's own generator or coroutine, then awaitables that were deferred.
-
-    Its activation is on the thread's list only while one of them runs, on whichever thread that is.
-    """
-    cdef Activation activation
-    cdef object driven                  # that which runs, or None
-    cdef object inner
-    cdef PyObject* code                 # borrowed from the function
-    cdef Call* current                  # a deferred call whose awaitable is being driven
-    cdef bint awaits
-    cdef bint finishes
-
-    def __iter__(self):
-        return self
-
-    def __next__(self):                 # for its slot: the function there is replaced below
-        raise StopIteration
-
-    def __await__(self):
-        return self
-
-    def __init__(self):
-        raise TypeError("made by deferring generators and coroutines only")
-
-    def __del__(self):
-        if self.inner is not None and is_coroutine(<PyObject*>self.inner) and not has_ended(&self.activation):
-            self.inner.close()          # it never began, and has no need to say so: its driver does
-
-    def __dealloc__(self):
-        drop_all(self)
-
-    @property
-    def pending(self):
-        """Whether there are deferred calls."""
-        return self.activation.last != NULL
-
-    @property
-    def generator(self):
-        """The function's own."""
-        return self.inner
-
-    def step(self, awaitable):
-        """To be awaited next: one step of the function's own asynchronous generator."""
-        self.driven = awaitable
-        return self
-
-    def returned(self, result):
-        """The function has ended, and given this."""
-        cdef PyObject* before = self.activation.result
-        self.end()
-        INCREF(<PyObject*>result)
-        self.activation.result = <PyObject*>result
-        XDECREF(before)
-
-    def raised(self):
-        """The function, or a deferred call, has raised what is being handled."""
-        cdef PyObject* error = swap_handled(NULL)
-        if error == NULL:
-            raise RuntimeError("nothing has been raised")
-        self.end()
-        self.settle()
-        drop_line(<object>error)
-        INCREF(error)
-        XDECREF(swap_handled(error))
-        replace(&self.activation, error)
-
-    cdef void end(self) noexcept:
-        self.activation.frame = &self.activation
-        self.inner = None
-        self.driven = None
-
-    cdef void settle(self) noexcept:
-        cdef Call* call = self.current
-        self.current = NULL
-        self.activation.calling = NULL
-        self.driven = None
-        if call != NULL:
-            freedefer(call)
-
-    def call(self):
-        """Runs the newest deferred call. True when it gave something to be awaited."""
-        cdef Activation* a = &self.activation
-        cdef Call* call
-        cdef PyObject* result
-        self.settle()
-        call = a.last
-        if call == NULL:
-            return False
-        a.last = call.below
-        a.here = <const void*>frame_now()
-        enter(a)
-        result = run(a, call)
-        leave(a)
-        self.current = call             # only now may the collector read it: vectorcall had written over its count
-        if result != NULL and self.awaits:
-            result = awaited(self, result)
-        if result == NULL:
-            replace(a, take_raised())
-        else:
-            DECREF(result)
-        if self.driven is None:
-            self.settle()
-            return False
-        if a.raised != NULL:            # what is awaited sees it, too
-            INCREF(a.raised)
-        XDECREF(swap_handled(a.raised))
-        return True
-
-    def finish(self):
-        """To be awaited last: gives what the function gives in the end."""
-        self.settle()
-        self.finishes = True
-        return self
-
-
-cdef PyObject* awaited(Body body, PyObject* result) noexcept:
-    """Takes what is to be awaited as the next to be driven. NULL, and an exception, when it cannot be."""
-    cdef PyTypeObject* kind = type_of(result)
-    cdef PyObject* iterator
-    if is_coroutine(result):
-        body.driven = <object>result
-    elif kind.tp_as_async != NULL and kind.tp_as_async.am_await != NULL or is_iterable_coroutine(<object>result):
-        if is_iterable_coroutine(<object>result):
-            body.driven = <object>result
-            return result
-        iterator = (<PyObject* (*)(PyObject*) noexcept>kind.tp_as_async.am_await)(result)
-        DECREF(result)
-        if iterator == NULL:
-            return NULL
-        body.driven = <object>iterator
-        return iterator
-    return result
-
-
-cdef bint is_iterable_coroutine(thing) noexcept:
-    return type(thing) is GeneratorType and bool(thing.gi_code.co_flags & CO_ITERABLE_COROUTINE)
-
-
-cdef object driver_codes = ()
-
-def drivers(*functions):
-    """Whose lines are hidden from tracebacks."""
-    global driver_codes
-    driver_codes = tuple(function.__code__ for function in functions)
-
-
-cdef void drop_line(error) noexcept:
-    """Of the driver, which is the newest in the traceback."""
-    cdef object line = error.__traceback__
-    if line is not None and line.tb_frame.f_code in driver_codes:
-        error.__traceback__ = line.tb_next
-
-
-def hide():
-    """Takes the driver's own line out of the traceback of what is being handled."""
-    cdef PyObject* error = swap_handled(NULL)
-    if error != NULL:
-        drop_line(<object>error)
-        XDECREF(swap_handled(error))
-
-
-cdef int send_body(PyObject* self, PyObject* value, PyObject** result) noexcept:
-    cdef Body body = <Body>self
-    cdef Activation* a = &body.activation
-    cdef int status
-    cdef PyObject* driven
-    if body.finishes:
-        XDECREF(swap_handled(NULL))
-        result[0] = outcome(a)
-        return FAILED if result[0] == NULL else RETURNED
-    if body.driven is None:
-        result[0] = NULL
-        refuse(RuntimeError_, "nothing is driven here")
-        return FAILED
-    driven = <PyObject*>body.driven
-    INCREF(driven)
-    global thread
-    thread = this_thread()
-    a.here = <const void*>frame_of_thread(thread)
-    enter(a)
-    status = send(driven, value, result)
-    leave(a)
-    DECREF(driven)
-    return status
-
-
-cdef PyObject* next_body(PyObject* self) noexcept:
-    return sent(self, NONE)
-
-
-cdef PyObject* sent(PyObject* self, PyObject* value) noexcept:
-    """The same as iterators say it: what is returned is the value of a StopIteration."""
-    cdef PyObject* result
-    cdef PyObject* ending
-    cdef int status = send_body(self, value, &result)
-    if status == RETURNED:
-        ending = call_one(StopIteration_, result)
-        DECREF(result)
-        if ending != NULL:
-            PyErr_SetObject(StopIteration_, ending)
-            DECREF(ending)
-        return NULL
-    return result if status == YIELDED else NULL
-
-
-cdef PyObject* throw_into_body(PyObject* self, PyObject* const* arguments, Py_ssize_t count) noexcept:
-    return ask(<Body>self, "throw", arguments, count)
-
-
-cdef PyObject* close_body(PyObject* self, PyObject* nothing) noexcept:
-    return ask(<Body>self, "close", NULL, 0)
-
-
-cdef PyObject* ask(Body body, name, PyObject* const* arguments, Py_ssize_t count) noexcept:
-    """throw and close, of what is driven."""
-    cdef Activation* a = &body.activation
-    cdef PyObject* driven = <PyObject*>body.driven
-    cdef PyObject* method
-    cdef PyObject* result
-    method = attribute(driven, <PyObject*>name)
-    if method == NULL:
-        PyErr_Clear()
-        if count == 0:
-            INCREF(NONE)
-            return NONE
-        return throw_here(arguments, count)
-    INCREF(driven)
-    global thread
-    thread = this_thread()
-    a.here = <const void*>frame_of_thread(thread)
-    enter(a)
-    result = vectorcall(method, arguments, <size_t>count, NULL)
-    leave(a)
-    DECREF(driven)
-    DECREF(method)
-    return result
-
-
-cdef PyObject* throw_here(PyObject* const* arguments, Py_ssize_t count) noexcept:
-    """For an iterator without throw: the exception comes from here."""
-    cdef PyObject* error = arguments[0]
-    if isinstance(<object>error, BaseException):
-        INCREF(error)
-    else:
-        error = call_none(error) if count < 2 or arguments[1] == NONE else call_one(error, arguments[1])
-        if error == NULL:
-            return NULL
-    put_raised(error)
-    return NULL
-
-
-# ---- what the collector must see of a Body, beside its objects --------------------------------------------------
-
-cdef int visit_call(Call* call, visitproc visit, void* arg) noexcept:
-    cdef Py_ssize_t i
-    cdef int found = visit(call.function, arg)
-    for i in range(call.count):
-        if found:
-            break
-        found = visit(call.arguments[i], arg)
-    return found
-
-
-cdef int traverse_body(PyObject* self, visitproc visit, void* arg) noexcept:
-    cdef Activation* a = &(<Body>self).activation
-    cdef Call* call = a.last
-    cdef int found = 0
-    while call != NULL and not found:
-        found = visit_call(call, visit, arg)
-        call = call.below
-    if not found and (<Body>self).current != NULL:
-        found = visit_call((<Body>self).current, visit, arg)
-    if a.raised != NULL and not found:
-        found = visit(a.raised, arg)
-    if a.beneath != NULL and not found:
-        found = visit(a.beneath, arg)
-    if a.result != NULL and not found:
-        found = visit(a.result, arg)
-    return found if found else traverse_objects(self, visit, arg)
-
-
-cdef int clear_body(PyObject* self) noexcept:
-    drop_all(<Body>self)
-    return clear_objects(self)
-
-
-cdef void drop_all(Body body) noexcept:
-    cdef Activation* a = &body.activation
-    cdef Call* call
-    cdef PyObject* held
-    body.settle()
-    while a.last != NULL:
-        call = a.last
-        a.last = call.below
-        freedefer(call)
-    held = a.raised
-    a.raised = NULL
-    XDECREF(held)
-    held = a.beneath
-    a.beneath = NULL
-    XDECREF(held)
-    held = a.result
-    a.result = NULL
-    XDECREF(held)
+def make(function):
+    """A deferring function of one that runs from its beginning to its end."""
+    return deferring_function(function)
 
 
 # ---- types and functions that the class statements above cannot say --------------------------------------------
 
-cdef traverseproc traverse_objects
-cdef inquiry clear_objects
-cdef ptrdiff_t body_offset
 cdef PyObject* recover_itself           # what users see of it
-
-cdef PyObject* body_of(Activation* a) noexcept:
-    return <PyObject*>(<char*>a - body_offset)
-
 
 cdef PyMethodDef defer_definition = PyMethodDef(
     ml_name=b"defer", ml_meth=<void*>call_defer, ml_flags=METH_FASTCALL | METH_KEYWORDS,
@@ -906,19 +525,8 @@ cdef PyMethodDef goexit_definition = PyMethodDef(
 
 Ends the thread: raises Goexit, which runs the deferred calls of every function and cannot be recovered.""")
 
-cdef PyMethodDef next_definition = PyMethodDef(ml_name=b"__next__", ml_meth=<void*>next_method, ml_flags=METH_NOARGS,
-                                               ml_doc=NULL)
-cdef PyMethodDef send_definition = PyMethodDef(ml_name=b"send", ml_meth=<void*>sent, ml_flags=METH_O, ml_doc=NULL)
-cdef PyMethodDef throw_definition = PyMethodDef(ml_name=b"throw", ml_meth=<void*>throw_into_body,
-                                                ml_flags=METH_FASTCALL, ml_doc=NULL)
-cdef PyMethodDef close_definition = PyMethodDef(ml_name=b"close", ml_meth=<void*>close_body, ml_flags=METH_NOARGS,
-                                                ml_doc=NULL)
 cdef PyMethodDef call_definition = PyMethodDef(ml_name=b"__call__", ml_meth=<void*>call_method,
                                                ml_flags=METH_FASTCALL | METH_KEYWORDS, ml_doc=NULL)
-
-
-cdef PyObject* next_method(PyObject* self, PyObject* nothing) noexcept:
-    return sent(self, NONE)
 
 
 cdef PyObject* call_method(PyObject* self, PyObject* const* arguments, Py_ssize_t count, PyObject* names) noexcept:
@@ -937,27 +545,13 @@ cdef object builtin(PyMethodDef* definition):
 
 
 cdef void equip() except *:
-    """Deferring is called as vectorcall does it, Body is resumed without a StopIteration."""
-    global traverse_objects, clear_objects, body_offset
+    """Deferring is called as vectorcall does it."""
     cdef PyTypeObject* kind = <PyTypeObject*>Deferring
     cdef Deferring one = Deferring.__new__(Deferring)
-    cdef Body body = Body.__new__(Body)
     kind.tp_vectorcall_offset = <char*>&one.vectorcall - <char*><PyObject*>one
     kind.tp_call = call_vectorcall
     kind.tp_flags |= HAVE_VECTORCALL | METHOD_DESCRIPTOR
     add_method(kind, &call_definition)
-    kind = <PyTypeObject*>Body
-    body_offset = <char*>&body.activation - <char*><PyObject*>body
-    traverse_objects = kind.tp_traverse
-    clear_objects = kind.tp_clear
-    kind.tp_traverse = traverse_body
-    kind.tp_clear = clear_body
-    kind.tp_iternext = next_body
-    kind.tp_as_async.am_send = send_body
-    add_method(kind, &next_definition)
-    add_method(kind, &send_definition)
-    add_method(kind, &throw_definition)
-    add_method(kind, &close_definition)
 
 
 class Goexit(BaseException):

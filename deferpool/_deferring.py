@@ -6,8 +6,8 @@ import types
 from collections.abc import AsyncGenerator, Callable, Generator
 from typing import Any, TypeVar
 
-from deferpool import _defer
-from deferpool._defer import Body, hide
+from deferpool import _bodies, _defer
+from deferpool._bodies import Body, hide
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -26,11 +26,11 @@ def deferring(function: Function, /) -> Function:
     elif type(function) is not types.FunctionType:
         raise TypeError(f"@deferring takes a Python function, not {function!r}: put it next to the function itself")
     elif inspect.isasyncgenfunction(function):
-        made = _defer.make(function, drive_asynchronous_generator, True)
+        made = _bodies.make(function, drive_asynchronous_generator, awaits=True)
     elif inspect.iscoroutinefunction(function):
-        made = _defer.make(function, drive_coroutine, True)
+        made = _bodies.make(function, drive_coroutine, awaits=True)
     elif inspect.isgeneratorfunction(function):
-        made = _defer.make(function, drive_generator)
+        made = _bodies.make(function, drive_generator, awaits=False)
     else:
         made = _defer.make(function)
     return made  # type: ignore[no-any-return]
@@ -104,4 +104,4 @@ async def drive_asynchronous_generator(body: Body) -> AsyncGenerator[Any, Any]:
         raise
 
 
-_defer.drivers(drive_generator, drive_coroutine, drive_asynchronous_generator)
+_bodies.drivers(drive_generator, drive_coroutine, drive_asynchronous_generator)
