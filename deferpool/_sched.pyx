@@ -15,6 +15,7 @@ from operator import index
 from libc.errno cimport ENOMEM
 from libc.stdint cimport intptr_t, uint32_t, uint64_t
 
+from deferpool._cpython cimport PyTypeObject, name_arguments
 from deferpool._platform cimport (
     FREE, HELD, MAX_PROCS, RETIRED, P, SchedState, add64, atfork, barrier, barrier_register, cas32, find_no_area,
     find_sections, line_alloc, line_free, load32, load64, lock, plain_alloc, plain_release, store32, unlock, wait,
@@ -425,6 +426,8 @@ def _procs_from_environment():
     except ValueError:
         raise ValueError(f"DEFERPOOL_PROCS must be an integer from 1 to {MAX_PROCS}, not {text!r}") from None
 
+
+name_arguments(<PyTypeObject*>Sched)
 
 cdef Sched _default = Sched(_procs_from_environment())
 

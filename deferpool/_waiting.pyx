@@ -8,23 +8,21 @@ from cpython.exc cimport PyErr_Fetch, PyErr_Restore
 from cpython.object cimport PyObject
 from libc.stdint cimport UINT64_MAX, uint64_t
 
-from deferpool._cpython cimport INCREF, raise_later
+from deferpool._cpython cimport INCREF, put_raised, raise_later
 from deferpool._handles cimport add
 from deferpool._platform cimport cas64, load64, store64
-
-cdef extern from "interpreter.h":
-    void put_raised "dp_raise"(PyObject* exception) noexcept
 
 cdef extern from "unistd.h" nogil:
     int getpid()
 
 
-# no_gc_clear: to give back what it was served it needs its line, even when both are found in one cycle.
+# no_gc_clear: to give back what it was served it needs its line, even when both are found in one cycle. And that is done
+# by its finalizer, since the collector may have taken the pool's functions apart when it deallocates.
 @cython.no_gc_clear
 cdef class Waiter:
     """One thread or task in line."""
 
-    def __dealloc__(self):
+    def __del__(self):
         cdef void* item
         cdef uint64_t got = self.take(&item)
         if got == ITEM or got == PERMIT:    # an exception came between being served and taking it
@@ -120,14 +118,16 @@ cdef class Line:
         waiter.owner = <object>self.owner
         self.waiters.append(waiter)
         add(&self.waiting, 1)
-        if load64(&self.over):          # it was closed since the caller looked
-            self.close()
-        else:
-            self.serve()
+        self.serve()
         return waiter
 
+    cdef void close(self) noexcept:
+        """All who wait are told that there is nothing any more, and so is whoever comes from now on."""
+        cas64(&self.over, 0, 1)
+        self.serve()
+
     cdef void serve(self) noexcept:
-        """Hands out what can be found, as long as somebody waits."""
+        """Hands out what can be found, as long as somebody waits; or the news that the line is closed."""
         cdef PyObject* kind
         cdef PyObject* error
         cdef PyObject* trace
@@ -143,11 +143,13 @@ cdef class Line:
             while self.is_mine_to_serve():
                 while not self.empty():
                     item = NULL
-                    what = self.find(self.owner, &item)
+                    what = CLOSED_LINE if load64(&self.over) else self.find(self.owner, &item)
                     if what == NOTHING:
                         break
                     waiter = self.hand(what, item)
                     if waiter is None:
+                        if what == CLOSED_LINE:
+                            break
                         self.back(self.owner, what, item)
                     elif first is None:
                         first = last = waiter
@@ -213,23 +215,6 @@ cdef class Line:
                     except MemoryError:  # then it waits for the call of its own
                         pass
                 return waiter
-
-    cdef void close(self) noexcept:
-        """All who wait are told that there is nothing any more, and so is whoever comes from now on."""
-        cdef Waiter first = None
-        cdef Waiter last = None
-        cdef Waiter waiter
-        cas64(&self.over, 0, 1)
-        while True:
-            waiter = self.hand(CLOSED_LINE, NULL)
-            if waiter is None:
-                break
-            if first is None:
-                first = last = waiter
-            else:
-                last.next = waiter
-                last = waiter
-        self.wake(first)
 
     cdef Waiter wait(self, double timeout):
         """A thread waits, at most so many seconds; less than 0: for ever. What came of it is in the waiter."""

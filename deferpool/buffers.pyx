@@ -13,6 +13,7 @@ from libc.string cimport memset
 from deferpool._block cimport Block, close_handles, disown, free_handles, new_block, open_handles, own, refuse, take
 from deferpool._cpython cimport (
     METH_FASTCALL, METH_NOARGS, METH_O, PyMethodDef, PyTypeObject, add_method, destructor, free_object,
+    name_arguments,
 )
 from deferpool._handles cimport Handles
 from deferpool._pages cimport Blocks, close_blocks, give_block, map, open_blocks, page, take_block, unmap
@@ -428,6 +429,7 @@ cdef PyMethodDef exit_definition = PyMethodDef(ml_name=b"__exit__", ml_meth=<voi
 Releases the buffer, unless that was done inside. Raises BufferError while a view of it exists: it can be released
 later.""")
 
+name_arguments(<PyTypeObject*>BufferPool)
 (<PyTypeObject*>Buffer).tp_dealloc = <destructor>end_buffer
 add_method(<PyTypeObject*>BufferPool, &get_definition)
 add_method(<PyTypeObject*>Buffer, &release_definition)

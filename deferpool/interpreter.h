@@ -134,6 +134,43 @@ static inline PyObject *dp_handled(void)
     return item->exc_value;
 }
 
+/* ---- wrong arguments of a class ------------------------------------------------------------------------------------ */
+
+/* How the one class of the including module that does this made its objects before. */
+static inline newfunc *dp_unnamed_new(void)
+{
+    static newfunc before;
+    return &before;
+}
+
+static inline PyObject *dp_named_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    static const char theirs[] = "__cinit__()";
+    PyObject *made = (*dp_unnamed_new())(type, args, kwargs), *error, *said, *named;
+    const char *text, *name = strrchr(type->tp_name, '.');
+    if (made || !PyErr_ExceptionMatches(PyExc_TypeError)) return made;
+    error = dp_take_raised();
+    said = PyObject_Str(error);
+    text = said ? PyUnicode_AsUTF8(said) : NULL;
+    if (text && strncmp(text, theirs, sizeof theirs - 1) == 0) {
+        named = Py_BuildValue("(N)", PyUnicode_FromFormat("%s()%s", name ? name + 1 : type->tp_name, text + sizeof theirs - 1));
+        if (named) PyObject_SetAttrString(error, "args", named);
+        Py_XDECREF(named);
+    }
+    Py_XDECREF(said);
+    PyErr_Clear(); /* said less well, if there was no memory for it */
+    dp_raise(error);
+    return NULL;
+}
+
+/* Errors about the arguments of a class call it by its name, as those of a function do. */
+static inline void dp_name_arguments(PyTypeObject *type)
+{
+    *dp_unnamed_new() = type->tp_new;
+    type->tp_new = dp_named_new;
+    type->tp_vectorcall = NULL; /* newer Cython's, which would not call it */
+}
+
 /* ---- the interpreter's end ---------------------------------------------------------------------------------------- */
 
 /* It is on its way out: modules may have lost their names. */

@@ -16,8 +16,8 @@ from cpython.object cimport PyObject
 from libc.stdint cimport UINT64_MAX, int64_t, uint32_t, uint64_t
 
 from deferpool._cpython cimport (
-    DECREF, INCREF, METH_FASTCALL, METH_KEYWORDS, METH_O, NONE, XDECREF, PyMethodDef, PyTypeObject, add_method, occurred,
-    pass_on, traverseproc, visitproc,
+    DECREF, INCREF, METH_FASTCALL, METH_KEYWORDS, METH_O, NONE, XDECREF, PyMethodDef, PyTypeObject, TypeError_, add_method,
+    call_none, call_one, name_arguments, occurred, pass_on, traverseproc, visitproc,
 )
 from deferpool._handles cimport add
 from deferpool._platform cimport cas32, cas64, likely, load32, load64
@@ -32,9 +32,6 @@ from deferpool._waiting import wait_in_task
 from deferpool._watch import Watch, named
 
 cdef extern from "Python.h":
-    PyObject* call_none "PyObject_CallNoArgs"(PyObject*) noexcept
-    PyObject* call_one "PyObject_CallOneArg"(PyObject*, PyObject*) noexcept
-    PyObject* type_error "PyExc_TypeError"
     void set_error "PyErr_SetString"(PyObject*, const char*) noexcept
     void write_unraisable "PyErr_WriteUnraisable"(PyObject*) noexcept
 
@@ -64,7 +61,9 @@ cdef enum:                              # `how`: what a call has to do beyond it
 cdef double FOR_EVER = -1.0
 
 
+# no_gc_clear: whoever gives back even while the collector takes a cycle apart finds all of it.
 @cython.final
+@cython.no_gc_clear
 cdef class Pool(ItemPool):
     """A bounded pool of Python objects that are worth more than 150 ns or so to make:
 
@@ -417,7 +416,7 @@ cdef PyObject* make_one(Pool self) noexcept:
     cdef PyObject* made = call_none(<PyObject*>self.new)
     if made == NONE:
         DECREF(made)
-        set_error(type_error, b"new returned None, which is no object for a pool")
+        set_error(TypeError_, b"new returned None, which is no object for a pool")
         return NULL
     return made
 
@@ -700,5 +699,6 @@ cdef void publish() except *:
     traverse_attributes = kind.tp_traverse
     kind.tp_traverse = traverse
     lease_ready(_enter_in_task, _leave_in_task)
+    name_arguments(kind)
 
 publish()

@@ -15,7 +15,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
 from deferpool._block cimport Block, close_handles, disown, free_handles, new_block, open_handles, own, refuse, take
-from deferpool._cpython cimport METH_O, PyMethodDef, PyTypeObject, add_method, destructor, free_object
+from deferpool._cpython cimport METH_O, PyMethodDef, PyTypeObject, add_method, destructor, free_object, name_arguments
 from deferpool._platform cimport add64, cas64, die, load64, plain_alloc, plain_release
 from deferpool._pool cimport Allocator, FaceOps, ItemPool, checked_allocator, checked_debug, get, place_of
 from deferpool._sched cimport Sched
@@ -294,6 +294,7 @@ cdef Record handle(RecordPool pool, void* memory, size_t size):
     return record
 
 
+name_arguments(<PyTypeObject*>RecordPool)
 (<PyTypeObject*>Record).tp_dealloc = <destructor>end_record
 # Cython's new and free and Python's share their names; the class statement cannot say that, so it is said here.
 add_method(<PyTypeObject*>RecordPool, &new_definition)

@@ -4,6 +4,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import sys
+import warnings
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
@@ -153,3 +154,92 @@ def test_a_pool_is_gone_with_its_last_reference(options: dict[str, Any]) -> None
     assert reference() is not None
     del kept
     assert reference() is None
+
+
+class Holder:
+    """Refers to itself, so that only the collector ends it, and with it whatever it alone has."""
+
+    def __init__(self) -> None:
+        self.me = self
+        self.lease: Any = None
+        self.pool: Any = None
+
+    def call(self, *_: object) -> Thing:
+        return new()
+
+
+@pytest.mark.parametrize("options", [{}, {"max_live": 2}, {"reset": id, "check": bool}, {"debug": True}], ids=str)
+def test_a_lease_that_ends_in_one_cycle_with_its_pool(options: dict[str, Any]) -> None:
+    """In whatever order the collector takes them apart, the object is dropped and on_drop is told."""
+    dropped: list[str] = []
+    for _ in range(20):
+        pool: Pool[Any] = Pool(new, on_drop=lambda thing: dropped.append(type(thing).__name__), **options)
+        reference = weakref.ref(pool)
+        holder = Holder()
+        holder.lease = pool.lease()
+        holder.lease.__enter__()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)  # with debug: that it was never released
+            del pool, holder
+            gc.collect()
+        assert reference() is None
+    assert dropped == ["Thing"] * 20
+
+
+@pytest.mark.parametrize("option", ["new", "reset", "check", "on_drop"])
+def test_a_pool_whose_function_refers_to_it(option: str) -> None:
+    holder = Holder()
+    options: dict[str, Any] = {"new": new, "max_live": 2, option: holder.call}
+    holder.pool = Pool(**options)
+    pair(holder.pool)
+    reference = weakref.ref(holder.pool)
+    del holder, options
+    gc.collect()
+    assert reference() is None
+
+
+def test_a_task_that_was_served_ends_in_one_cycle_with_its_pool() -> None:
+    dropped: list[str] = []
+    for _ in range(20):
+        pool: Pool[Any] = Pool(new, max_live=1, on_drop=lambda thing: dropped.append(type(thing).__name__))
+        reference = weakref.ref(pool)
+        thing = pool.acquire()
+        holder = Holder()
+        loop = asyncio.new_event_loop()
+        holder.lease = loop.create_task(pool.acquire_async())
+        holder.lease._log_destroy_pending = False
+        loop.run_until_complete(asyncio.sleep(0))
+        pool.release(thing)  # the task is served, and its loop does not run any more
+        loop.close()
+        del pool, thing, loop, holder
+        gc.collect()
+        assert reference() is None
+    assert dropped == ["Thing"] * 20
+
+
+def test_a_lease_that_the_collector_has_ended_cannot_be_used_again() -> None:
+    pool = Pool(new)
+    saved: list[Any] = []
+
+    class Saves(Holder):
+        def __del__(self) -> None:
+            saved.append(self.lease)
+
+    for _ in range(20):
+        holder = Saves()
+        holder.lease = pool.lease()
+        holder.lease.__enter__()
+        del holder
+        gc.collect()
+        again = saved.pop()
+        for _ in range(2):
+            with pytest.raises(RuntimeError, match="this lease is not in use"):
+                again.__enter__()
+            with pytest.raises(RuntimeError, match="this lease is not in use"):
+                type(again).__exit__(again, None, None, None)
+            with pytest.raises(RuntimeError, match="this lease is not in use"):
+                again.__aenter__()
+        del again
+        with pool.lease() as thing:
+            assert type(thing) is Thing
+    assert pool.stats()["live"] == 0

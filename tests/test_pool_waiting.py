@@ -41,6 +41,7 @@ class Waiters:
         self.threads: list[threading.Thread] = []
         self.served: list[tuple[int, Any]] = []
         self.errors: list[BaseException] = []
+        self.ended: list[int] = []
 
     def add(self, timeout: float | None = None) -> None:
         number = len(self.threads)
@@ -51,11 +52,11 @@ class Waiters:
                 self.served.append((number, thing))
             except BaseException as error:
                 self.errors.append(error)
+            self.ended.append(number)
 
         self.threads.append(threading.Thread(target=work, daemon=True))
-        before = self.pool.stats()["waiting"]
         self.threads[-1].start()
-        waiting(self.pool, before + 1)
+        until(lambda: self.pool.stats()["waiting"] + len(self.ended) == len(self.threads))
 
     def join(self) -> None:
         for thread in self.threads:
