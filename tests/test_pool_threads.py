@@ -277,63 +277,56 @@ print(resident() - before)
 
 
 SHARED = """
-import threading, gc, sys, weakref, sysconfig
-from deferpool import Pool
+import gc, sys, threading, weakref
+from deferpool import BufferPool, Pool
 class Thing: pass
-def use(pool, turn, n=4_000):
-    for _ in range(n):
-        with pool.lease():
-            pass
-def share(n):
-    for _ in range(n):
-        pool = Pool(Thing, limit=0)
-        threads = [threading.Thread(target=use, args=(pool, i)) for i in range(3)]
-        for thread in threads: thread.start()
-        for thread in threads: thread.join()
-        pool.close()
-        yield weakref.ref(pool)
+def use(pool):
+    pool.release(pool.acquire()) if isinstance(pool, Pool) else pool.get(16).release()
+def share(pools):                               # two threads in turns, so often that it is noticed
+    go = [threading.Semaphore(1), threading.Semaphore(0)]
+    def work(me):
+        for _ in range(510):
+            go[me].acquire()
+            for pool in pools: use(pool)
+            go[1 - me].release()
+    threads = [threading.Thread(target=work, args=(me,)) for me in range(2)]
+    for thread in threads: thread.start()
+    for thread in threads: thread.join()
+def is_shared(pool):
+    return sys.getrefcount(pool) > 1_000_000
 """
 
 
 @pytest.mark.skipif(machine.has_gil(), reason="with the GIL a pool is counted like any object")
 def test_no_more_than_64_shared_pools_are_kept() -> None:
     code = SHARED + """
-kept = list(share(100))
+pools = [Pool(Thing, limit=0) for _ in range(100)]
+share(pools)
+kept = [weakref.ref(pool) for pool in pools]
+for pool in pools: pool.close()
+del pools, pool
 gc.collect()
 print(sum(reference() is not None for reference in kept))
 """
-    assert 1 <= int(output_of(code)) <= 64
+    assert output_of(code) == "64"
 
 
 @pytest.mark.skipif(machine.has_gil(), reason="with the GIL a pool is counted like any object")
 def test_pools_of_all_kinds_are_64_together() -> None:
-    code = """
-import sys, threading
-from deferpool import BufferPool, Pool
-kept = []
-for i in range(72):
-    pool = Pool(list) if i % 2 else BufferPool((4096,))
-    kept.append(pool)
-    use = (lambda pool=pool: pool.release(pool.acquire())) if i % 2 else (lambda pool=pool: pool.get(16).release())
-    threads = [threading.Thread(target=lambda: [use() for _ in range(6_000)]) for _ in range(3)]
-    for thread in threads: thread.start()
-    for thread in threads: thread.join()
-print(sum(sys.getrefcount(pool) > 1_000_000 for pool in kept))
+    code = SHARED + """
+pools = [Pool(Thing) if i % 2 else BufferPool((4096,)) for i in range(72)]
+share(pools)
+print(sum(map(is_shared, pools)))
 """
-    assert 1 <= int(output_of(code)) <= 64
+    assert output_of(code) == "64"
 
 
 @pytest.mark.skipif(machine.has_gil(), reason="with the GIL a pool is counted like any object")
 def test_a_shared_pool_that_was_dropped_gives_back_what_it_holds() -> None:
     code = SHARED + """
 pool = Pool(Thing, clear_on_gc=False)
-for _ in range(200):                            # until they have taken turns often enough
-    threads = [threading.Thread(target=use, args=(pool, i, 20_000)) for i in range(3)]
-    for thread in threads: thread.start()
-    for thread in threads: thread.join()
-    if sys.getrefcount(pool) > 1_000_000: break
-else:
-    raise AssertionError("not shared")
+share([pool])
+assert is_shared(pool)
 things = [pool.acquire() for _ in range(20)]
 seen = [weakref.ref(thing) for thing in things]
 for thing in things: pool.release(thing)
