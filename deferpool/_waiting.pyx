@@ -16,13 +16,13 @@ cdef extern from "unistd.h" nogil:
     int getpid()
 
 
-# no_gc_clear: to give back what it was served it needs its line, even when both are found in one cycle. And that is done
-# by its finalizer, since the collector may have taken the pool's functions apart when it deallocates.
+# no_gc_clear: to give back what it was served it needs its line, even when both are found in one cycle. No finalizer: a
+# coroutine that waits has one, which ends its waiter before the collector takes anything apart.
 @cython.no_gc_clear
 cdef class Waiter:
     """One thread or task in line."""
 
-    def __del__(self):
+    def __dealloc__(self):
         cdef void* item
         cdef uint64_t got = self.take(&item)
         if got == ITEM or got == PERMIT:    # an exception came between being served and taking it
