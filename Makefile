@@ -8,7 +8,8 @@ EXTRAS ?= plot browser greenlet examples zstandard
 TAG := $(shell $(PYTHON) -c 'import sysconfig; print(sysconfig.get_config_var("SOABI"))')
 VENV := .venv/$(TAG)
 PY := $(CURDIR)/$(VENV)/bin/python
-READY := $(VENV)/ready
+SPACE := $() $()
+READY := $(VENV)/ready-$(subst $(SPACE),-,$(strip $(EXTRAS)))
 
 .DEFAULT_GOAL := help
 .PHONY: help build test stress bench lint plot interrupt traps explore mutants proof numbers tsan asan swapped debug docs examples dist clean

@@ -210,10 +210,9 @@ cdef PyObject* awaited(Body body, PyObject* result) noexcept:
     cdef PyObject* iterator
     if is_coroutine(result):
         body.driven = <object>result
-    elif kind.tp_as_async != NULL and kind.tp_as_async.am_await != NULL or is_iterable_coroutine(<object>result):
-        if is_iterable_coroutine(<object>result):
-            body.driven = <object>result
-            return result
+    elif is_iterable_coroutine(<object>result):
+        body.driven = <object>result
+    elif kind.tp_as_async != NULL and kind.tp_as_async.am_await != NULL:
         iterator = (<PyObject* (*)(PyObject*) noexcept>kind.tp_as_async.am_await)(result)
         DECREF(result)
         if iterator == NULL:

@@ -29,7 +29,7 @@ cdef class Line:
     cdef back_fn back
     cdef void* owner
     cdef object waiters                 # a deque; each of its methods is one step
-    cdef object served                  # another: weak references to futures of tasks, until their loops have heard of them
+    cdef object loops                   # of tasks: for each event loop a deque of the news that it has yet to hear
     cdef uint64_t waiting               # how many are in it
     cdef uint64_t over                  # nothing will be served any more
     cdef uint64_t serving               # 1: somebody does; 2: and has to look once more when done
@@ -41,7 +41,6 @@ cdef class Line:
     cdef bint is_mine_to_serve(self) noexcept
     cdef Waiter hand(self, uint64_t what, void* item)
     cdef bint wake(self, Waiter first) noexcept
-    cdef void has_heard(self, object news) noexcept
     cdef Waiter join(self, Waiter waiter)
     cdef Waiter wait(self, double timeout)
 
@@ -55,7 +54,9 @@ cdef class Waiter:
     cdef Line line
     cdef object owner                   # what `item` is to be given back to, should nobody take it
     cdef object lock                    # a thread's: held until it is woken
-    cdef object loop, future, news      # a task's; the last a weak reference to its future
+    cdef object loop, future            # a task's
+    cdef object news                    # a weak reference to the future, for the time between being served and hearing of it
+    cdef object served                  # its loop's deque of these
     cdef Waiter next                    # of those that have been served and are to be woken
     cdef bint leave(self) noexcept      # before it was served
     cdef uint64_t take(self, void** item) noexcept

@@ -1,7 +1,7 @@
 """A fair line of threads and tasks that wait for things. See _waiting.pxd for how it is served."""
 from _thread import TIMEOUT_MAX, allocate_lock
 from collections import deque
-from weakref import ref
+from weakref import WeakKeyDictionary, ref
 
 cimport cython
 from cpython.exc cimport PyErr_Fetch, PyErr_Restore
@@ -16,8 +16,7 @@ cdef extern from "unistd.h" nogil:
     int getpid()
 
 
-# no_gc_clear: to give back what it was served it needs its line, even when both are found in one cycle. No finalizer: a
-# coroutine that waits has one, which ends its waiter before the collector takes anything apart.
+# no_gc_clear: to give back what it was served it needs its line, even when both are found in one cycle.
 @cython.no_gc_clear
 cdef class Waiter:
     """One thread or task in line."""
@@ -55,7 +54,7 @@ cdef class Waiter:
             return True
         for last in range(2):           # an exception may come before anything was done, or after: once more is harmless
             try:
-                self.loop.call_soon_threadsafe(_settle_in_order, self.line, self.future)
+                self.loop.call_soon_threadsafe(_settle_in_order, self.served, self.future)
                 return True
             except BaseException as error:
                 if isinstance(error, RuntimeError) and self.loop.is_closed():
@@ -77,17 +76,13 @@ def _settle(future):
         future.set_result(None)
 
 
-def _settle_in_order(Line line, future):
-    """What a loop is told: the future's task has been served; and so have those before it, whose own calls may be late."""
-    loop = future.get_loop()
+def _settle_in_order(served, future):
+    """What a loop is told of a task: that it goes on. So do those that were served before, whose own calls may be late."""
     try:
-        for news in line.served.copy():
-            earlier = news()
-            if earlier is None:
-                line.has_heard(news)
-            elif earlier.get_loop() is loop:
+        while served:
+            earlier = served.popleft()()
+            if earlier is not None:
                 _settle(earlier)
-                line.has_heard(news)
     finally:
         _settle(future)
 
@@ -98,7 +93,7 @@ cdef class Line:
         self.find = find
         self.back = back
         self.waiters = deque()
-        self.served = deque()
+        self.loops = WeakKeyDictionary()
         self.process = getpid()
 
     cdef void look_for_fork(self) noexcept:
@@ -106,7 +101,7 @@ cdef class Line:
         cdef int process = getpid()
         if self.process != process:
             self.waiters.clear()
-            self.served.clear()
+            self.loops.clear()
             store64(&self.waiting, 0)
             store64(&self.serving, 0)
             self.process = process
@@ -175,7 +170,6 @@ cdef class Line:
             first = waiter.next
             waiter.next = None
             if not waiter.wake(&raised):
-                self.has_heard(waiter.news)
                 got = waiter.take(&item)
                 if got == ITEM or got == PERMIT:
                     self.back(self.owner, got, item)
@@ -184,12 +178,6 @@ cdef class Line:
             put_raised(raised)
             raise_later(raised)
         return free
-
-    cdef void has_heard(self, object news) noexcept:
-        try:
-            self.served.remove(news)
-        except ValueError:
-            pass
 
     cdef bint is_mine_to_serve(self) noexcept:
         """False: somebody else serves, and has been told to look once more."""
@@ -209,9 +197,9 @@ cdef class Line:
             add(&self.waiting, UINT64_MAX)
             waiter.item = item
             if cas64(&waiter.got, NOTHING, what):
-                if waiter.news is not None:
+                if waiter.served is not None:
                     try:
-                        self.served.append(waiter.news)
+                        waiter.served.append(waiter.news)
                     except MemoryError:  # then it waits for the call of its own
                         pass
                 return waiter
@@ -240,8 +228,9 @@ async def wait_in_task(Line line, double timeout):
     waiter.loop = get_running_loop()
     waiter.future = waiter.loop.create_future()
     waiter.news = ref(waiter.future)
+    waiter.served = line.loops.setdefault(waiter.loop, deque())
     line.join(waiter)
-    timer = waiter.loop.call_later(timeout, _settle, waiter.future) if timeout >= 0 else None
+    timer = waiter.loop.call_later(timeout, _settle_in_order, waiter.served, waiter.future) if timeout >= 0 else None
     try:
         await waiter.future
     except BaseException:

@@ -5,8 +5,8 @@
  * without arguments it enters, with three it leaves.
  *
  * A lease is for one with statement at a time. One that goes away without having been left has its object dropped, since
- * somebody may still use that. Where the collector ends it together with its pool, that is done before anything is taken apart:
- * after that the pool's functions must not be called any more. Such a lease cannot be used again, whoever brings it back to life.
+ * somebody may still use that. No finalizer does so: the collector would call it before that of a generator which is in the
+ * middle of the with statement.
  */
 #ifndef DEFERPOOL_LEASE_H
 #define DEFERPOOL_LEASE_H
@@ -108,12 +108,6 @@ static PyObject *lease_call(PyObject *self, PyObject *const *arguments, size_t c
     return wrong_arguments();
 }
 
-static PyObject *lease_has_ended(PyObject *self, PyObject *const *arguments, size_t count, PyObject *names)
-{
-    (void)self, (void)arguments, (void)count, (void)names;
-    return not_in_use();
-}
-
 /* ---- __enter__ and __exit__ as the type has them ------------------------------------------------------------------ */
 
 typedef struct Edge {
@@ -133,7 +127,7 @@ static PyObject *edge_call(PyObject *edge, PyObject *const *arguments, size_t co
 {
     if (PyVectorcall_NARGS(count) != ((Edge *)edge)->count || names != NULL || !Py_IS_TYPE(arguments[0], &Lease_Type))
         return wrong_arguments();
-    return ((Lease *)arguments[0])->call(arguments[0], arguments + 1, ((Edge *)edge)->count - 1, NULL);
+    return lease_call(arguments[0], arguments + 1, ((Edge *)edge)->count - 1, NULL);
 }
 
 static PyTypeObject Edge_Type = {
@@ -182,16 +176,6 @@ static PyObject *lease_new(PyObject *pool, double timeout)
     return (PyObject *)lease;
 }
 
-static void lease_finalize(PyObject *self)
-{
-    Lease *lease = (Lease *)self;
-    PyObject *object = lease->object;
-    lease->call = lease_has_ended;
-    if (object == NULL || object == DISCARDED || !lease_change(lease, object, NULL)) return;
-    dp_pool_lose((Pool *)lease->pool, object);
-    Py_DECREF(object);
-}
-
 static void lease_dealloc(PyObject *self)
 {
     Lease *lease = (Lease *)self;
@@ -199,7 +183,7 @@ static void lease_dealloc(PyObject *self)
     lease->pool = NULL;
     lease->object = NULL;
 #ifdef DP_KEPT_LEASES
-    if (DP_USUALLY(kept_lease_count < DP_KEPT_LEASES && lease->call == lease_call)) {
+    if (DP_USUALLY(kept_lease_count < DP_KEPT_LEASES)) {
         Py_SET_REFCNT(self, 1); /* that of the array */
         kept_leases[kept_lease_count++] = lease;
     } else
@@ -226,7 +210,7 @@ static int lease_traverse(PyObject *self, visitproc visit, void *arg)
 static PyObject *lease_enter_in_task(PyObject *self, PyObject *unused)
 {
     (void)unused;
-    if (((Lease *)self)->call != lease_call) return not_in_use();
+    if (((Lease *)self)->pool == NULL) return not_in_use(); /* as in lease_enter */
     return PyObject_CallOneArg(enter_in_task, self);
 }
 
@@ -267,7 +251,6 @@ static PyTypeObject Lease_Type = {
     .tp_vectorcall_offset = offsetof(Lease, call),
     .tp_call = PyVectorcall_Call,
     .tp_dealloc = lease_dealloc,
-    .tp_finalize = lease_finalize,
     .tp_traverse = lease_traverse,
     .tp_methods = lease_methods,
 };

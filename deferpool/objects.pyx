@@ -57,11 +57,13 @@ cdef enum:                              # `how`: what a call has to do beyond it
     LIMITED = 4                         # max_live
     WATCHED = 8                         # debug
     CLOSED = 16
+    ENDED = 32                          # its finalizer has run: the collector may be taking its functions apart
 
 cdef double FOR_EVER = -1.0
 
 
-# no_gc_clear: whoever gives back even while the collector takes a cycle apart finds all of it.
+# no_gc_clear: whoever gives back while the collector takes a cycle apart finds all of it. Of functions nothing is left to
+# call then, so what is dropped after the pool's own finalizer is dropped without a word.
 @cython.final
 @cython.no_gc_clear
 cdef class Pool(ItemPool):
@@ -80,7 +82,7 @@ cdef class Pool(ItemPool):
         check: called with a cached object that is about to be acquired: whether it is still good. If not, it is dropped and
             another taken; if it raises, it is dropped and acquire raises that.
         on_drop: called with each object that leaves for good: past the limit, cleared, closed, discarded, failed in check or
-            reset. What it raises goes to sys.unraisablehook.
+            reset. What it raises goes to sys.unraisablehook. Not for what is out still when the collector ends the pool.
         cap: most objects in one local cache: even, 2 to 32,766.
         limit: most objects in the central pool; None for no limit.
         max_live: most objects out and cached together; None for no limit. acquire then waits its turn when all are out:
@@ -163,6 +165,7 @@ cdef class Pool(ItemPool):
                 except Exception:
                     if not is_finalizing():     # where modules may have lost their names
                         raise
+            mark(self, ENDED)
         PyErr_Restore(kind, error, trace)
 
     def __dealloc__(self):
@@ -524,6 +527,9 @@ cdef void drop_object(void* face, void* item, uint32_t cls) noexcept:
     cdef PyObject* trace
     cdef PyObject* answer
     cdef Pool self = <Pool>face
+    if load32(&self.how) & ENDED:
+        DECREF(<PyObject*>item)
+        return
     PyErr_Fetch(&kind, &error, &trace)
     if self.watch is not None:
         try:
@@ -588,10 +594,14 @@ cdef void back_from_line(void* owner, uint64_t what, void* item) noexcept:
 
 # ---- the end ----------------------------------------------------------------------------------------------------------
 
-cdef void shut(Pool self) noexcept:
+cdef void mark(Pool self, uint32_t bit) noexcept:
     cdef uint32_t how = load32(&self.how)
-    while not how & CLOSED and not cas32(&self.how, how, how | CLOSED):
+    while not how & bit and not cas32(&self.how, how, how | bit):
         how = load32(&self.how)
+
+
+cdef void shut(Pool self) noexcept:
+    mark(self, CLOSED)
     fence_all()                         # whoever has not seen it yet has cached what it releases, and that is found
     if self.line is not None:
         self.line.close()
@@ -625,6 +635,10 @@ cdef void lose_leased "dp_pool_lose"(Pool self, PyObject* thing) noexcept:
     cdef PyObject* kind
     cdef PyObject* error
     cdef PyObject* trace
+    if load32(&self.how) & ENDED:
+        INCREF(thing)
+        discard(&self.pool, thing, 0)
+        return
     PyErr_Fetch(&kind, &error, &trace)
     try:
         self.discard(<object>thing)
