@@ -25,11 +25,11 @@ def deferring(function: Function, /) -> Function:
         made = type(function)(deferring(function.__func__))
     elif type(function) is not types.FunctionType:
         raise TypeError(f"@deferring takes a Python function, not {function!r}: put it next to the function itself")
-    elif inspect.isasyncgenfunction(function):
+    elif function.__code__.co_flags & inspect.CO_ASYNC_GENERATOR:  # what it is, whatever it was marked as
         made = _bodies.make(function, drive_asynchronous_generator, awaits=True)
-    elif inspect.iscoroutinefunction(function):
+    elif function.__code__.co_flags & inspect.CO_COROUTINE:
         made = _bodies.make(function, drive_coroutine, awaits=True)
-    elif inspect.isgeneratorfunction(function):
+    elif function.__code__.co_flags & inspect.CO_GENERATOR:
         made = _bodies.make(function, drive_generator, awaits=False)
     else:
         made = _defer.make(function)

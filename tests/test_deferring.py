@@ -226,3 +226,21 @@ def test_a_function_that_is_made_anew_is_freed() -> None:
         return weakref.ref(function)
 
     assert make()() is None
+
+
+@pytest.mark.skipif(not hasattr(inspect, "markcoroutinefunction"), reason="Python 3.12 has marks")
+def test_a_function_that_is_marked_as_a_coroutine_function_ends_when_it_returns() -> None:
+    ended: list[str] = []
+
+    async def asked() -> str:
+        ended.append("awaited")
+        return "answer"
+
+    def asks() -> Any:
+        defer(ended.append, "ended")
+        return asked()
+
+    made = deferring(inspect.markcoroutinefunction(asks))  # type: ignore[attr-defined, unused-ignore]
+    assert inspect.iscoroutinefunction(made)
+    assert asyncio.run(made()) == "answer"
+    assert ended == ["ended", "awaited"]
