@@ -29,7 +29,7 @@ cdef class Line:
     cdef back_fn back
     cdef void* owner
     cdef object waiters                 # a deque; each of its methods is one step
-    cdef object loops                   # of tasks: for each event loop a deque of the news that it has yet to hear
+    cdef object loops                   # of tasks: for each event loop those who were served, until it has heard of them
     cdef uint64_t waiting               # how many are in it
     cdef uint64_t over                  # nothing will be served any more
     cdef uint64_t serving               # 1: somebody does; 2: and has to look once more when done
@@ -55,8 +55,7 @@ cdef class Waiter:
     cdef object owner                   # what `item` is to be given back to, should nobody take it
     cdef object lock                    # a thread's: held until it is woken
     cdef object loop, future            # a task's
-    cdef object news                    # a weak reference to the future, for the time between being served and hearing of it
-    cdef object served                  # its loop's deque of these
+    cdef object served                  # its loop's deque of weak references to the futures of those it has yet to hear of
     cdef Waiter next                    # of those that have been served and are to be woken
     cdef bint leave(self) noexcept      # before it was served
     cdef uint64_t take(self, void** item) noexcept

@@ -199,7 +199,7 @@ cdef class Line:
             if cas64(&waiter.got, NOTHING, what):
                 if waiter.served is not None:
                     try:
-                        waiter.served.append(waiter.news)
+                        waiter.served.append(ref(waiter.future))
                     except MemoryError:  # then it waits for the call of its own
                         pass
                 return waiter
@@ -227,7 +227,6 @@ async def wait_in_task(Line line, double timeout):
     cdef Waiter waiter = Waiter.__new__(Waiter)
     waiter.loop = get_running_loop()
     waiter.future = waiter.loop.create_future()
-    waiter.news = ref(waiter.future)
     waiter.served = line.loops.setdefault(waiter.loop, deque())
     line.join(waiter)
     timer = waiter.loop.call_later(timeout, _settle_in_order, waiter.served, waiter.future) if timeout >= 0 else None

@@ -18,6 +18,21 @@ def run(body: Coroutine[Any, Any, object]) -> None:
     asyncio.run(asyncio.wait_for(body, 60))
 
 
+def one_waits(pool: Pool[Any]) -> tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]]:
+    """In a loop that has stopped since."""
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(pool.acquire_async())
+    loop.run_until_complete(asyncio.sleep(0))
+    assert pool.stats()["waiting"] == 1
+    return loop, task
+
+
+def end(task: asyncio.Task[Any]) -> None:
+    """One whose loop will not."""
+    task.get_coro().close()  # type: ignore[union-attr, unused-ignore]
+    task._log_destroy_pending = False  # type: ignore[attr-defined]
+
+
 def test_acquire_and_lease(mode: Mode) -> None:
     pool = small(mode)
 
@@ -89,9 +104,12 @@ def test_nobody_is_passed_over_by_later_ones_in_10_000_waits(mode: Mode) -> None
 
 
 class SlowToHear(asyncio.SelectorEventLoop):
-    """The first thread that calls is held back until the next one has called."""
+    """The first thread that calls is held back until it may go on."""
 
-    called, go = 0, threading.Event()
+    def __init__(self) -> None:
+        super().__init__()
+        self.called = 0
+        self.go = threading.Event()
 
     def call_soon_threadsafe(self, *arguments: Any, **more: Any) -> Any:  # type: ignore[override]
         self.called += 1
@@ -104,7 +122,6 @@ def test_who_was_served_first_goes_on_first_though_its_loop_hears_of_it_later(mo
     pool = small(mode, max_live=2)
     things = [pool.acquire(), pool.acquire()]
     loop = SlowToHear()
-    loop.go = threading.Event()
     served: list[int] = []
 
     async def use(number: int) -> None:
@@ -133,16 +150,13 @@ def test_who_was_served_first_goes_on_first_though_its_loop_hears_of_it_later(mo
 
 
 def test_a_closed_loop_keeps_nobody_else_from_going_on_in_turn(mode: Mode) -> None:
-    """Two event loops in two threads; what the first was told it never hears."""
+    """What the first of two event loops was told it never hears."""
     pool = small(mode, max_live=1)
     thing = pool.acquire()
-    closed = asyncio.new_event_loop()
-    task = closed.create_task(pool.acquire_async())
-    closed.run_until_complete(asyncio.sleep(0))
+    closed, task = one_waits(pool)
     pool.release(thing)  # its loop is told, and does not run any more
     closed.close()
-    task.get_coro().close()
-    task._log_destroy_pending = False  # type: ignore[attr-defined]
+    end(task)
     del task
     gc.collect()
 
@@ -270,17 +284,13 @@ def test_threads_and_tasks_in_one_line(mode: Mode) -> None:
 def test_a_task_whose_loop_has_ended_does_not_keep_what_it_is_served(mode: Mode) -> None:
     pool = small(mode, max_live=1)
     thing = pool.acquire()
-    loop = asyncio.new_event_loop()
-    task = loop.create_task(pool.acquire_async())
-    loop.run_until_complete(asyncio.sleep(0))
-    assert pool.stats()["waiting"] == 1
+    loop, task = one_waits(pool)
     loop.close()
     pool.release(thing)
     assert pool.stats()["waiting"] == 0
     assert pool.acquire(timeout=0) is thing
     pool.release(thing)
-    task.get_coro().close()
-    task._log_destroy_pending = False  # type: ignore[attr-defined]
+    end(task)
     assert_at_rest(pool)
 
 
@@ -297,8 +307,7 @@ def test_thousands_of_tasks_whose_loop_has_ended(mode: Mode) -> None:
     assert pool.acquire(timeout=0) is thing
     pool.release(thing)
     for task in tasks:
-        task.get_coro().close()
-        task._log_destroy_pending = False  # type: ignore[attr-defined]
+        end(task)
     assert_at_rest(pool)
 
 

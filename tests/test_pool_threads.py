@@ -276,6 +276,7 @@ print(resident() - before)
     assert int(output_of(code)) < 2**20
 
 
+not_counted = pytest.mark.skipif(machine.has_gil(), reason="with the GIL a pool is counted like any object")
 SHARED = """
 import gc, sys, threading, weakref
 from deferpool import BufferPool, Pool
@@ -297,7 +298,7 @@ def is_shared(pool):
 """
 
 
-@pytest.mark.skipif(machine.has_gil(), reason="with the GIL a pool is counted like any object")
+@not_counted
 def test_no_more_than_64_shared_pools_are_kept() -> None:
     code = SHARED + """
 pools = [Pool(Thing, limit=0) for _ in range(100)]
@@ -311,7 +312,7 @@ print(sum(reference() is not None for reference in kept))
     assert output_of(code) == "64"
 
 
-@pytest.mark.skipif(machine.has_gil(), reason="with the GIL a pool is counted like any object")
+@not_counted
 def test_pools_of_all_kinds_are_64_together() -> None:
     code = SHARED + """
 pools = [Pool(Thing) if i % 2 else BufferPool((4096,)) for i in range(72)]
@@ -321,7 +322,7 @@ print(sum(map(is_shared, pools)))
     assert output_of(code) == "64"
 
 
-@pytest.mark.skipif(machine.has_gil(), reason="with the GIL a pool is counted like any object")
+@not_counted
 def test_a_shared_pool_that_was_dropped_gives_back_what_it_holds() -> None:
     code = SHARED + """
 pool = Pool(Thing, clear_on_gc=False)
