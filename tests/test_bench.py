@@ -333,7 +333,9 @@ def test_losing_rows_and_what_could_not_run_are_shown(capsys: pytest.CaptureFixt
     broken.error = "made up: cannot be preloaded"
     shown = made(ours[0], [*ours[1:], broken], rows=rows, flat=[("pair", 10**5, 2.0), ("pair", 10**6, 2.3)],
                  bound=[(2, figures("deferpool", 1.0, bound=100, outstanding=70, cached=80))],
-                 python=[(1, figures("deferpool", 30.0)), (2, figures("deferpool", 40.0))])
+                 python=[(1, figures("deferpool", 30.0)), (2, figures("deferpool", 40.0))],
+                 endings=report.Endings(at_once=[turns.AtOnce("theirs", turns.idle, 2, None, [3.0, 2.0], [2.5, 4.0]),
+                                                 turns.AtOnce("ours", turns.idle, 2, 0.85, [3.0], [4.0])]))
     report.show(Console(width=200), shown)
     out = " ".join(capsys.readouterr().out.split())
     assert "0.40" in out
@@ -343,6 +345,8 @@ def test_losing_rows_and_what_could_not_run_are_shown(capsys: pytest.CaptureFixt
     assert "NOT within 10% (largest +15%)" in out
     assert "the bound, 2 threads: 100; most seen cached 80; at rest 70" in out
     assert "1.50 times as much at once, target 1.70" in out
+    assert "theirs: 1.60 times as much at once with 2 threads, to compare with" in out
+    assert "ours: 1.50 times as much at once with 2 threads, target 1.70" in out
     assert "1 of 3 ratios reach their target" in out
     assert json.loads(json.dumps(report.document(shown)))["rows"][1]["ratio"] == 3.8
 

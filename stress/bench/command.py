@@ -67,7 +67,7 @@ def main(arguments: Sequence[str]) -> int:
         ends = report.Endings()
         if "endings" in wanted:
             ends = report.Endings(_in_turns(show, "at the end of a function", endings.rows(), given),
-                                  endings.scaling(given.rounds, given.share, cores), cores)
+                                  endings.scaling(given.rounds, given.share, cores))
         pooled = _in_turns(show, "pools", pools.rows(cores), given) if "pools" in wanted else []
     result = report.Report(rows, raced, flat, bound, python, ends, pooled, allocators, go, given.rounds,
                            time.perf_counter() - began)

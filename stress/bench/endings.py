@@ -9,20 +9,23 @@ from typing import Any
 import deferpool
 from deferpool import defer, deferring
 from stress import machine
-from stress.bench.turns import CYCLES, Loop, Row, at_once, not_run
+from stress.bench.turns import SCALES, AtOnce, Loop, Row, not_run
 
 Stack = type[contextlib.ExitStack[bool | None]]
 AsyncStack = type[contextlib.AsyncExitStack[bool | None]]
 
 
-def scaling(rounds: int, share: int, cores: int) -> list[tuple[str, float]]:
-    """How many times the work of one thread `cores` threads do at once; nothing where they take turns."""
+def scaling(rounds: int, share: int, cores: int) -> list[AtOnce]:
+    """Beside what the interpreter itself makes of `cores` threads. Nothing where they take turns."""
     if machine.has_gil() or cores < 2:
         return []
-    cycles = max(100, 5 * CYCLES * share // 100)
-    loops = {"@deferring": again(deferring_1), "ExitStack": stack_1(deferpool.ExitStack)}
-    return [(name, cores * min(at_once(loop, 1, cycles) for _ in range(rounds))
-             / min(at_once(loop, cores, cycles) for _ in range(rounds))) for name, loop in loops.items()]
+    found = [AtOnce("try/finally, one call", again(finally_1), cores),
+             AtOnce("@deferring, one call", again(deferring_1), cores, SCALES),
+             AtOnce("ExitStack, one call", stack_1(deferpool.ExitStack), cores, SCALES)]
+    for _ in range(rounds):
+        for each in found:
+            each.time(share)
+    return found
 
 
 # ---- what is timed ------------------------------------------------------------------------------------------------
@@ -52,10 +55,14 @@ class Manager:
 MANAGER = Manager()
 
 
+# Each loop has what it uses in variables of its own: without a GIL a variable of the function around it is locked at
+# each look, and threads that run the same loop would wait for each other.
+
 def again(function: Callable[[], object]) -> Loop:
     def loop(cycles: int) -> None:
+        call = function
         for _ in range(cycles):
-            function()
+            call()
     return loop
 
 
@@ -93,16 +100,18 @@ def deferring_3() -> None:
 
 def stack_1(stacks: Stack) -> Loop:
     def loop(cycles: int) -> None:
+        make = stacks
         for _ in range(cycles):
-            with stacks() as stack:
+            with make() as stack:
                 stack.callback(nothing)
     return loop
 
 
 def stack_3(stacks: Stack) -> Loop:
     def loop(cycles: int) -> None:
+        make = stacks
         for _ in range(cycles):
-            with stacks() as stack:
+            with make() as stack:
                 stack.callback(nothing)
                 stack.callback(nothing)
                 stack.callback(nothing)
@@ -111,8 +120,9 @@ def stack_3(stacks: Stack) -> Loop:
 
 def stack_10(stacks: Stack) -> Loop:
     def loop(cycles: int) -> None:
+        make = stacks
         for _ in range(cycles):
-            with stacks() as stack:
+            with make() as stack:
                 for _ in range(10):
                     stack.callback(nothing)
     return loop
@@ -120,17 +130,19 @@ def stack_10(stacks: Stack) -> Loop:
 
 def entering(stacks: Stack) -> Loop:
     def loop(cycles: int) -> None:
+        make = stacks
         for _ in range(cycles):
-            with stacks() as stack:
+            with make() as stack:
                 stack.enter_context(MANAGER)
     return loop
 
 
 def raising(stacks: Stack) -> Loop:
     def loop(cycles: int) -> None:
+        make = stacks
         for _ in range(cycles):
             try:
-                with stacks() as stack:
+                with make() as stack:
                     stack.callback(nothing)
                     raise ValueError
             except ValueError:
@@ -140,16 +152,18 @@ def raising(stacks: Stack) -> Loop:
 
 def asynchronous(stacks: AsyncStack) -> Loop:
     async def work(cycles: int) -> None:
+        make = stacks
         for _ in range(cycles):
-            async with stacks() as stack:
+            async with make() as stack:
                 stack.push_async_callback(nothing_later)
     return driven(work)
 
 
 def entering_later(stacks: AsyncStack) -> Loop:
     async def work(cycles: int) -> None:
+        make = stacks
         for _ in range(cycles):
-            async with stacks() as stack:
+            async with make() as stack:
                 await stack.enter_async_context(MANAGER)
     return driven(work)
 

@@ -16,11 +16,10 @@ from typing import Any
 import deferpool
 from stress import machine
 from stress.bench import pool_packages
-from stress.bench.turns import CYCLES, Loop, Row, not_run, timed
+from stress.bench.turns import CYCLES, SCALES, Loop, Row, not_run, timed
 
 KEPT = 16  # objects that each free list holds
 WRITTEN = 10  # how many times a loop's statements stand in it
-SCALES = 0.85
 TO_DEQUE = {2: 2.5, 4: 4.0}  # times its throughput, by threads
 TO_MAKE_NS = (50, 150, 500, 5000)
 TO_BYTEARRAY = {65_536: 8.0, 1_048_576: 100.0}  # times as fast, by bytes

@@ -21,7 +21,6 @@ from stress.spread import quartiles
 ORIGIN = "2015 design"
 KIB, MIB = 1 << 10, 1 << 20
 FLAT_WITHIN = 0.10
-SCALES = 0.85
 
 
 @dataclass(frozen=True)
@@ -54,8 +53,7 @@ class Endings:
     """What was timed of functions that end."""
 
     rows: Sequence[turns.Row] = ()
-    scaling: Sequence[tuple[str, float]] = ()
-    cores: int = 1
+    at_once: Sequence[turns.AtOnce] = ()
 
 
 @dataclass(frozen=True)
@@ -199,14 +197,15 @@ def _say_python(console: Console, report: Report) -> None:
     (_, one), (cores, many) = found[0], found[-1]
     scaling = cores * one / many
     console.print(f"take and give from Python, one pool: {one:.0f} ns with 1 thread, {many:.0f} with {cores}: "
-                  f"{scaling:.2f} times as much at once, target {SCALES * cores:.2f}", highlight=False)
+                  f"{scaling:.2f} times as much at once, target {turns.SCALES * cores:.2f}", highlight=False)
 
 
 def _say_endings(console: Console, found: Endings) -> None:
     _say_turns(console, found.rows, "ns for a function whose end does something, least of all rounds")
-    for name, scaling in found.scaling:
-        console.print(f"{name}, one call: {scaling:.2f} times as much at once with {found.cores} threads, target "
-                      f"{SCALES * found.cores:.2f}", highlight=False)
+    for each in found.at_once:
+        aim = "to compare with" if each.target is None else f"target {each.target * each.threads:.2f}"
+        console.print(f"{each.what}: {each.times:.2f} times as much at once with {each.threads} threads, {aim}",
+                      highlight=False)
 
 
 def _say_turns(console: Console, rows: Sequence[turns.Row], title: str) -> None:
@@ -292,8 +291,8 @@ def document(report: Report) -> dict[str, Any]:
         "python": [{"threads": threads, **asdict(figures)} for threads, figures in report.python],
         "endings": [_turned(row) for row in report.endings.rows],
         "pools": [_turned(row) for row in report.pools],
-        "endings_at_once": [{"what": name, "threads": report.endings.cores, "times": scaling}
-                            for name, scaling in report.endings.scaling],
+        "endings_at_once": [{"what": each.what, "threads": each.threads, "times": each.times, "target": each.target}
+                            for each in report.endings.at_once],
     }
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 CYCLES = 20_000  # in one round
+SCALES = 0.85  # of the threads: so many times the work of one should they do at once
 Loop = Callable[[int], object]  # does so many cycles
 
 
@@ -47,6 +48,29 @@ class Row:
     def reached(self) -> bool | None:
         """None where nothing is to be reached."""
         return None if self.target is None else self.times is not None and self.times >= self.target
+
+
+@dataclass
+class AtOnce:
+    """A loop by one thread, and by several at once. Without a `target` it is there to compare with."""
+
+    what: str
+    loop: Loop
+    threads: int
+    target: float | None = None  # times `threads`
+    one_s: list[float] = field(default_factory=list)
+    all_s: list[float] = field(default_factory=list)
+
+    def time(self, share: int) -> None:
+        """A round of each."""
+        cycles = max(100, 5 * CYCLES * share // 100)
+        self.one_s.append(at_once(self.loop, 1, cycles))
+        self.all_s.append(at_once(self.loop, self.threads, cycles))
+
+    @property
+    def times(self) -> float:
+        """How many times the work of one they do."""
+        return self.threads * min(self.one_s) / min(self.all_s)
 
 
 def not_run(title: str, against: str, target: float | None, why: str) -> Row:
