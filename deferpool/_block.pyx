@@ -14,11 +14,15 @@ cdef extern from "Python.h":
     """
     #if defined(Py_GIL_DISABLED)
     #define dp_referent PyWeakref_GetRef
+    #define dp_is_cleared(weak) (_Py_atomic_load_ptr(&((PyWeakReference *)(weak))->wr_object) == Py_None)
     #else
     #define dp_referent(weak, found) (*(found) = NULL, 0)
+    #define dp_is_cleared(weak) 0
     #endif
     """
     int referent "dp_referent"(PyObject* weak, PyObject** found) except -1
+    bint is_cleared "dp_is_cleared"(PyObject* weak) noexcept
+    int PyBUF_FORMAT, PyBUF_ND, PyBUF_STRIDES
     PyObject* PyWeakref_NewRef(object, PyObject*) except NULL
 
 
@@ -59,6 +63,8 @@ cdef class Block:
         if not self.counted:
             return <object>self.owner
         while found == NULL:            # its finalizer may be about to take a reference for the handles
+            if is_cleared(self.handles.weak):       # by the collector, before that; or it was about to once
+                return <object>self.owner
             referent(self.handles.weak, &found)
         result = <object>found
         DECREF(found)
@@ -79,9 +85,9 @@ cdef class Block:
         buffer.itemsize = 1
         buffer.readonly = 0
         buffer.ndim = 1
-        buffer.format = b"B"
-        buffer.shape = &self.shape
-        buffer.strides = &buffer.itemsize
+        buffer.format = <char*>"B" if flags & PyBUF_FORMAT else NULL
+        buffer.shape = &self.shape if flags & PyBUF_ND else NULL
+        buffer.strides = &buffer.itemsize if (flags & PyBUF_STRIDES) == PyBUF_STRIDES else NULL
         buffer.suboffsets = NULL
         buffer.internal = NULL
 
@@ -97,7 +103,8 @@ cdef class Block:
         return <size_t>self.memory if load64(&self.state) else None
 
     def __repr__(self):
-        where = f"at {self.address:#x}" if self.address else "free"
+        address = self.address          # once: another thread may release it meanwhile
+        where = "free" if address is None else f"at {address:#x}"
         return f"<deferpool.{type(self).__name__}: {self.size} bytes, {where}>"
 
 

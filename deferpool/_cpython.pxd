@@ -50,6 +50,7 @@ cdef extern from "interpreter.h":
     void name_arguments "dp_name_arguments"(PyTypeObject*) noexcept     # of one class in a module
     PyObject* take_raised "dp_take_raised"() noexcept
     void put_raised "dp_raise"(PyObject* exception) noexcept
+    bint is_finalizing "dp_is_finalizing"() noexcept
     PyObject* swap_handled "dp_swap_handled"(PyObject* exception) noexcept
     void raise_later "dp_raise_later"(PyObject* where) noexcept
     int pass_on "dp_pass_on"() except -1            # the error that is set already

@@ -82,12 +82,15 @@ cdef inline void close(Handles* handles, PyObject* pool) noexcept:
     """For the pool's finalizer: no reference is left but those of handles, which take a common one."""
     cdef uint64_t closed = <uint64_t>3 << 62, before, total = 0
     cdef uint32_t i
-    if handles.shards == NULL or is_closed(load64(&handles.shards[0].count)):
+    if handles.shards == NULL:
         return
     INCREF(pool)
     for i in range(<uint32_t>SHARDS):
         while True:
             before = load64(&handles.shards[i].count)
+            if i == 0 and is_closed(before):    # it was called by hand
+                DECREF(pool)
+                return
             if cas64(&handles.shards[i].count, before, closed):
                 break
         total += before

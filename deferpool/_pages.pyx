@@ -5,6 +5,7 @@ from libc.stdint cimport UINT64_MAX, uint64_t
 from deferpool._platform cimport cas64, load64
 
 cdef extern from "pages.h" nogil:
+    void* map_aligned "dp_map_aligned"(size_t size) noexcept
     void forget "dp_forget"(void* memory, size_t size) noexcept
     void small_pages "dp_small_pages"(void* memory, size_t size) noexcept
     void* seen "dp_seen"(void** place) noexcept
@@ -32,16 +33,9 @@ cdef inline char* first_of(const Region* region) noexcept nogil:
 
 cdef Region* new_region(Blocks* blocks) noexcept nogil:
     """One more, of which the caller has claimed a block; NULL when there is no memory."""
-    cdef char* wide = <char*>map(2 * blocks.region)
-    cdef Region* region
-    cdef size_t before
-    if wide == NULL:
+    cdef Region* region = <Region*>map_aligned(blocks.region)
+    if region == NULL:
         return NULL
-    before = (blocks.region - <size_t>wide % blocks.region) % blocks.region
-    if before:
-        unmap(wide, before)
-    unmap(wide + before + blocks.region, blocks.region - before)
-    region = <Region*>(wide + before)
     small_pages(region, blocks.region)
     region.free = blocks.each - 1
     while True:

@@ -16,6 +16,7 @@ from deferpool._central cimport (
     Batch, Central, Stripe, Tally, Terms, close_central, find_room, give_back, hold_central, items_in, note, open_central,
     put_one, recount, stripe_of, take_empty, take_full, take_one, trim_central, unhold_central,
 )
+from deferpool._cpython cimport is_finalizing
 from deferpool._platform cimport (
     DONE, LINE, MAX_CAP, MAX_PROCS, NO_P, ONE_POP, UNFIT, Cache, P, add64, alloc_fn, cas64, count_of, likely, line_alloc,
     line_free, load32, load64, lock, newest_of, number_hint, plain_alloc, plain_release, pops_of, release_fn, section_pop,
@@ -26,6 +27,8 @@ from deferpool._sched cimport Member, Registry, Sched, acquirep, default_sched, 
 from deferpool._environment import flag
 
 cdef extern from "Python.h":
+    void PyObject_GC_Track(void*) noexcept
+    void PyObject_GC_UnTrack(void*) noexcept
     const unsigned long HEAP_TYPE "Py_TPFLAGS_HEAPTYPE"
 
 cdef extern from "sharing.h":
@@ -558,6 +561,11 @@ def _integer(name, value, wanted="an integer"):
         raise TypeError(f"{name} must be {wanted}, not {type(value).__name__}") from None
 
 
+cdef object shown(number):
+    """Python writes no integer of more than some thousand digits."""
+    return number if -2**1000 < number < 2**1000 else f"{'-' if number < 0 else ''}2**{number.bit_length() - 1} or more"
+
+
 cdef Allocator* checked_allocator(capsule) except NULL:
     """What a capsule holds, which must be kept as long as the allocator is used."""
     cdef Allocator* given
@@ -605,6 +613,7 @@ cdef class ItemPool:
         if type(self) is ItemPool or type(self).__flags__ & HEAP_TYPE:      # those that Python makes are
             raise TypeError("an ItemPool is not made by itself: see RecordPool")
         self.clear_on_gc = True
+        PyObject_GC_UnTrack(<void*>self)
 
     # Here and not in the faces: Cython ends weak references before this, but not before a subclass's own, and the
     # GIL is given up meanwhile: another thread could take up a pool whose memory is on its way out.
@@ -678,7 +687,7 @@ cdef class ItemPool:
                 done = equip(pool, registry, procs)
             if not done:
                 raise MemoryError(f"no memory for the local caches of {procs} Ps")
-        remember(self.owner.pools, self)
+        self.registered = remember(self.owner.pools, self)
         sharing_begin(<PyObject*>self)
         if self.allocator_owner is not None:
             sharing_never(self.sharing)     # what it has of the allocator is to go back
@@ -699,6 +708,14 @@ cdef class ItemPool:
         with nogil:
             error = clear(&self.pool)
         return error
+
+    cdef void ready(self) noexcept:
+        PyObject_GC_Track(<void*>self)
+
+    cdef void stay_known(self) noexcept:
+        """The collector ends weak references before finalizers run, and another one of these may have the pool again."""
+        if self.registered is not None and not is_finalizing() and self.registered() is None:
+            self.registered = remember(self.owner.pools, self)
 
     def _drain_retired(self):
         """For Sched: the last part of procresize for one pool."""

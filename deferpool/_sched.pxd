@@ -38,7 +38,7 @@ cdef class Sched:
     cdef uint32_t counted(self) noexcept        # Ps that may hold items
 
 cdef Sched default_sched()
-cdef void remember(dict register, thing) except *
+cdef object remember(dict register, thing)
 
 # For pools: link and unlink a member. link fails, and changes nothing, when caches are missing.
 cdef bint link(Registry* registry, Member* member) noexcept nogil

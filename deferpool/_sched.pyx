@@ -247,10 +247,11 @@ if atfork(before_fork, after_fork, after_fork_in_child):
 _serial = count()
 _scheds = {}
 
-cdef void remember(dict register, thing) except *:
-    """Adds a weak reference that removes itself. Safe while other threads add, look and drop."""
+cdef object remember(dict register, thing):
+    """Adds a weak reference that removes itself, and returns it. Safe while other threads add, look and drop."""
     serial = next(_serial)
-    register[serial] = weakref.ref(thing, lambda _: register.pop(serial, None))
+    reference = register[serial] = weakref.ref(thing, lambda _: register.pop(serial, None))
+    return reference
 
 cdef list remembered(dict register):
     # no comprehension: Cython's drops an item twice when there is no memory to append it

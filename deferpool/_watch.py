@@ -26,8 +26,9 @@ class _Seen:
 class Watch:
     """The objects of one pool. Its methods are called from compiled code, so the frame above is the user's."""
 
-    def __init__(self, pool: str) -> None:
+    def __init__(self, pool: str, out: set[int]) -> None:
         self._pool = pool
+        self._out = out  # the pool's own: by address
         self._known: dict[int, _Seen] = {}
         self._resting: dict[type, type | None] = {}  # and what their objects are while they rest; None: they cannot be
         self._told, self._warn = _used_after_release, warnings.warn  # found even when this module has lost its names
@@ -37,7 +38,7 @@ class Watch:
         seen = self._known.get(id(obj))
         if new or seen is None:
             if seen is not None:
-                self._lost(seen)
+                self.lost(seen)
             self._known[id(obj)] = _Seen(True, _place(), self._weak(obj))
         else:
             seen.out, seen.place = True, _place()
@@ -91,19 +92,19 @@ class Watch:
         """How many objects are out since where."""
         return dict(Counter(seen.place for seen in list(self._known.values()) if seen.out))
 
-    def report(self) -> None:
-        """The pool ends: what is out now will hardly be released any more."""
-        for seen in list(self._known.values()):
-            if seen.out:
-                self._lost(seen)
+    def still_out(self) -> list[_Seen]:
+        """And nothing is known any more."""
+        found = [seen for seen in list(self._known.values()) if seen.out]
         self._known.clear()
+        return found
 
     def _weak(self, obj: object) -> weakref.ref[object] | None:
-        address, known, lost = id(obj), self._known, self._lost
+        address, known, out, lost = id(obj), self._known, self._out, self.lost
 
         def gone(_: weakref.ref[object]) -> None:
             seen = known.pop(address, None)
             if seen is not None and seen.out:
+                out.discard(address)
                 lost(seen)
 
         try:
@@ -111,7 +112,7 @@ class Watch:
         except TypeError:
             return None
 
-    def _lost(self, seen: _Seen) -> None:
+    def lost(self, seen: _Seen) -> None:
         self._warn(f"an object of {self._pool} was never released: acquired at {seen.place}",
                    ResourceWarning, stacklevel=3)
 

@@ -20,7 +20,7 @@ from deferpool._pages cimport Blocks, close_blocks, give_block, map, open_blocks
 from deferpool._platform cimport add64, load64
 from deferpool._pool cimport (
     MAX_CLASSES, Allocator, Bytes, FaceOps, ItemPool, Pool, checked_allocator, checked_cap, checked_debug,
-    checked_limit, get, place_of, put, shared_pools, terms_of, weigh,
+    checked_limit, get, place_of, put, shared_pools, shown, terms_of, weigh,
 )
 from deferpool._sched cimport Sched, default_sched
 
@@ -77,29 +77,32 @@ cdef void close_memory(void* face) noexcept nogil:
         close_blocks(&memory.blocks[cls])
 
 
-cdef inline uint64_t in_pages(uint64_t size) noexcept nogil:
-    return (size + page() - 1) & ~<uint64_t>(page() - 1)
+cdef inline uint64_t held_for(const Memory* memory, uint64_t size) noexcept nogil:
+    """Bytes of a block past the last class."""
+    return size if memory.allocator.alloc != NULL else (size + page() - 1) & ~<uint64_t>(page() - 1)
 
 
 cdef void* new_large(Memory* memory, uint64_t size) noexcept nogil:
+    cdef uint64_t held = held_for(memory, size)
     cdef void* block
     if memory.allocator.alloc != NULL:
-        block = memory.allocator.alloc(memory.allocator.arg, size)
+        block = memory.allocator.alloc(memory.allocator.arg, held)
     else:
-        block = map(in_pages(size))
+        block = map(held)
     if block != NULL:
-        add64(&memory.large, size)
+        add64(&memory.large, held)
         add64(&memory.pool.bypass_gets, 1)
     return block
 
 
 cdef void drop_large(Memory* memory, void* block, uint64_t size) noexcept nogil:
-    add64(&memory.large, 0 - size)
+    cdef uint64_t held = held_for(memory, size)
+    add64(&memory.large, 0 - held)
     add64(&memory.pool.bypass_puts, 1)
     if memory.allocator.alloc != NULL:
         memory.allocator.release(memory.allocator.arg, block)
     else:
-        unmap(block, in_pages(size))
+        unmap(block, held)
 
 
 # ---- arguments ------------------------------------------------------------------------------------------------
@@ -173,7 +176,9 @@ cdef class BufferPool(ItemPool):
     Raises ValueError or TypeError for bad arguments, MemoryError. Thread-safe.
 
     Memory of buffers that are dropped (by `clear()`, by a full collection, past the limit) goes back to the operating
-    system at once; the address space stays with the pool as long as it lives.
+    system at once; the address space stays with the pool as long as it lives. A class takes that in regions of 16 MiB, or of
+    eight of its buffers where these are more, and twice as much for the moment in which it takes one: where a process may
+    have little (ulimit -v), MemoryError comes sooner than from malloc.
     """
     cdef Memory memory
     cdef Handles handles
@@ -220,8 +225,10 @@ cdef class BufferPool(ItemPool):
                            self.memory.allocator.release_meta, self.memory.allocator.arg)
         for i in range(self.memory.classes):
             self.memory.places[i] = place_of(&self.pool, i)
+        self.ready()
 
     def __del__(self):
+        self.stay_known()
         close_handles(&self.handles, self)
 
     def __dealloc__(self):
@@ -307,8 +314,8 @@ cdef Py_ssize_t length_of(n) except -1:
     if length >= 0:
         return length
     if n < 0:
-        raise ValueError(f"the length of a buffer must not be negative: {n}")
-    raise MemoryError(f"no memory for a buffer of {n} bytes")
+        raise ValueError(f"the length of a buffer must not be negative: {shown(n)}")
+    raise MemoryError(f"no memory for a buffer of {shown(n)} bytes")
 
 
 cdef object get_buffer(BufferPool pool, n):

@@ -17,7 +17,7 @@ from libc.stdint cimport UINT64_MAX, int64_t, uint32_t, uint64_t
 
 from deferpool._cpython cimport (
     DECREF, INCREF, METH_FASTCALL, METH_KEYWORDS, METH_O, NONE, XDECREF, PyMethodDef, PyTypeObject, TypeError_, add_method,
-    call_none, call_one, name_arguments, occurred, pass_on, traverseproc, visitproc,
+    call_none, call_one, is_finalizing, name_arguments, occurred, pass_on, put_raised, traverseproc, visitproc,
 )
 from deferpool._handles cimport add
 from deferpool._platform cimport cas32, cas64, likely, load32, load64
@@ -34,9 +34,7 @@ from deferpool._watch import Watch, named
 cdef extern from "Python.h":
     void set_error "PyErr_SetString"(PyObject*, const char*) noexcept
     void write_unraisable "PyErr_WriteUnraisable"(PyObject*) noexcept
-
-cdef extern from "interpreter.h":
-    bint is_finalizing "dp_is_finalizing"() noexcept
+    Py_ssize_t count_of_references "Py_REFCNT"(PyObject*) noexcept
 
 cdef extern from "lease.h":
     ctypedef struct Lease:
@@ -139,10 +137,11 @@ cdef class Pool(ItemPool):
             self.line.open(self, find_for_line, back_from_line)
             self.how |= LIMITED
         if checked_debug(debug):
-            self.watch = Watch(repr(self))
             self.how |= WATCHED
         if self.how & (LIMITED | WATCHED):
             self.taken = set()
+        if self.how & WATCHED:
+            self.watch = Watch(repr(self), self.taken)
         if allocator is not None:
             given = checked_allocator(allocator)
             self.allocator_owner = allocator
@@ -150,6 +149,7 @@ cdef class Pool(ItemPool):
         else:
             self.open(sched, 1, cap, limit, NULL, NULL, NULL)
         self.place = place_of(&self.pool, 0)
+        self.ready()
 
     def __del__(self):
         cdef PyObject* kind
@@ -160,11 +160,7 @@ cdef class Pool(ItemPool):
             shut(self)
             self.empty()
             if self.watch is not None:
-                try:
-                    self.watch.report()
-                except Exception:
-                    if not is_finalizing():     # where modules may have lost their names
-                        raise
+                report_lost(self)
             mark(self, ENDED)
         PyErr_Restore(kind, error, trace)
 
@@ -425,9 +421,10 @@ cdef PyObject* make_one(Pool self) noexcept:
 
 
 # A limit on what is out is kept only if nothing comes back that is not out; in debug mode with all that can be said of it.
+# One that was lost stays in `taken` until Python makes another object in its place.
 
 cdef int note_taken(Pool self, void* item, bint new) except -1:
-    if new and <size_t>item in self.taken:
+    if new and <size_t>item in self.taken and count_of_references(<PyObject*>item) > 1:
         raise ValueError(f"new returned an object that is out already: {named(<object>item)}")
     if self.watch is not None:
         self.watch.taken(<object>item, new)
@@ -598,6 +595,25 @@ cdef void mark(Pool self, uint32_t bit) noexcept:
     cdef uint32_t how = load32(&self.how)
     while not how & bit and not cas32(&self.how, how, how | bit):
         how = load32(&self.how)
+
+
+cdef void report_lost(Pool self) noexcept:
+    """What is out now will hardly be released any more."""
+    try:
+        for seen in self.watch.still_out():
+            try:
+                self.watch.lost(seen)
+            except Exception as error:          # a warning that is an error does not hide the next
+                tell_unraisable(self, error)
+    except Exception as error:
+        tell_unraisable(self, error)
+
+
+cdef void tell_unraisable(Pool self, error) noexcept:
+    if not is_finalizing():                     # where modules may have lost their names
+        INCREF(<PyObject*>error)
+        put_raised(<PyObject*>error)
+        write_unraisable(<PyObject*>self)
 
 
 cdef void shut(Pool self) noexcept:

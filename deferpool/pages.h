@@ -9,7 +9,24 @@
 #include <windows.h>
 static inline void *dp_map(size_t size) { return VirtualAlloc(NULL, size, MEM_RESERVE | MEM_COMMIT, PAGE_READWRITE); }
 static inline void dp_unmap(void *memory, size_t size) { (void)size, VirtualFree(memory, 0, MEM_RELEASE); }
-static inline void dp_forget(void *memory, size_t size) { VirtualAlloc(memory, size, MEM_RESET, PAGE_READWRITE); }
+static inline void dp_forget(void *memory, size_t size)
+{
+    if (VirtualFree(memory, size, MEM_DECOMMIT)) VirtualAlloc(memory, size, MEM_COMMIT, PAGE_READWRITE);
+}
+
+/* What is reserved at once is released at once, so a place that is aligned is looked for, and then asked for by name. */
+static inline void *dp_map_aligned(size_t size)
+{
+    int tries;
+    for (tries = 0; tries < 16; tries++) {
+        char *wide = (char *)VirtualAlloc(NULL, 2 * size, MEM_RESERVE, PAGE_NOACCESS), *memory;
+        if (wide == NULL) return NULL;
+        VirtualFree(wide, 0, MEM_RELEASE);
+        memory = (char *)VirtualAlloc(wide + (size - (uintptr_t)wide % size) % size, size, MEM_RESERVE | MEM_COMMIT, PAGE_READWRITE);
+        if (memory != NULL) return memory; /* NULL: another thread was faster */
+    }
+    return NULL;
+}
 static inline void dp_small_pages(void *memory, size_t size) { (void)memory, (void)size; }
 static inline size_t dp_page(void)
 {
@@ -39,7 +56,7 @@ static inline void *dp_map(size_t size)
 static inline void dp_forget(void *memory, size_t size)
 {
 #if defined(__linux__) || !defined(MADV_FREE)
-    madvise(memory, size, MADV_DONTNEED);
+    if (madvise(memory, size, MADV_DONTNEED)) madvise(memory, size, 24 /* MADV_DONTNEED_LOCKED, after mlockall */);
 #else
     madvise(memory, size, MADV_FREE); /* elsewhere the other one is a hint about the near future only */
 #endif
@@ -49,6 +66,17 @@ static inline void dp_forget(void *memory, size_t size)
 static inline void dp_unmap(void *memory, size_t size)
 {
     if (munmap(memory, size)) dp_forget(memory, size);
+}
+
+/* The same, aligned to its size, a power of two. For a moment it takes twice that of the address space. */
+static inline void *dp_map_aligned(size_t size)
+{
+    char *wide = (char *)dp_map(2 * size);
+    size_t before = wide == NULL ? 0 : (size - (uintptr_t)wide % size) % size;
+    if (wide == NULL) return NULL;
+    if (before) dp_unmap(wide, before);
+    dp_unmap(wide + before + size, size - before);
+    return wide + before;
 }
 
 /* No page that is larger than a block: it would stay resident until the last of its blocks goes. */

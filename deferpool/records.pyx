@@ -17,7 +17,7 @@ from libc.string cimport memset
 from deferpool._block cimport Block, close_handles, disown, free_handles, new_block, open_handles, own, refuse, take
 from deferpool._cpython cimport METH_O, PyMethodDef, PyTypeObject, add_method, destructor, free_object, name_arguments
 from deferpool._platform cimport add64, cas64, die, load64, plain_alloc, plain_release
-from deferpool._pool cimport Allocator, FaceOps, ItemPool, checked_allocator, checked_debug, get, place_of
+from deferpool._pool cimport Allocator, FaceOps, ItemPool, checked_allocator, checked_debug, get, place_of, shown
 from deferpool._sched cimport Sched
 
 cdef extern from "Python.h":
@@ -207,8 +207,10 @@ cdef class RecordPool(ItemPool):
             while cls < self.layout.classes and unit > self.layout.units[cls]:
                 cls += 1
             self.layout.place[unit] = place_of(&self.pool, cls) if cls < self.layout.classes else <uint32_t>NO_PLACE
+        self.ready()
 
     def __del__(self):
+        self.stay_known()
         close_handles(&self.handles, self)
 
     def __dealloc__(self):
@@ -223,9 +225,9 @@ cdef object new_record(RecordPool pool, size):
     cdef void* memory
     size = PyNumber_Index(size)
     if size < 0:
-        raise ValueError(f"size must not be negative: {size}")
+        raise ValueError(f"size must not be negative: {shown(size)}")
     if size > PY_SSIZE_T_MAX:
-        raise MemoryError(f"no memory for a record of {size} bytes")
+        raise MemoryError(f"no memory for a record of {shown(size)} bytes")
     bytes_ = size
     memory = pool.new(bytes_)
     if memory == NULL:

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import gc
 import io
 import socket
@@ -135,6 +136,22 @@ def test_extremes(mode: Mode, name: str, limit: int) -> None:
     assert_conserved(pool)
 
 
+@pytest.mark.parametrize("use", [lambda pool: pool.get(1), deferpool.BufferPool.stats, repr])
+def test_a_pool_that_is_being_made_is_nobodys_yet(use: Callable[[deferpool.BufferPool], object]) -> None:
+    found = []
+
+    class Size:
+        def __index__(self) -> int:
+            found.extend(each for each in gc.get_objects() if type(each) is deferpool.BufferPool and id(each) not in before)
+            return 4096
+
+    before = {id(each) for each in gc.get_objects()}
+    pool = deferpool.BufferPool([Size()], sched=private_sched())
+    assert found == []
+    assert any(each is pool for each in gc.get_objects())
+    use(pool)
+
+
 def test_what_cannot_be_made_leaves_nothing() -> None:
     allocator = CountingAllocator()
     sched = private_sched()
@@ -196,7 +213,7 @@ def test_past_the_last_class(mode: Mode, n: int, own: bool) -> None:
         buffer = pool.get(n)
         assert content(buffer) == bytes(n)
         overwrite(buffer)
-        assert pool.stats()["live_bytes"] == n
+        assert pool.stats()["live_bytes"] == (-(-n // 4096) * 4096 if own else n)
         assert allocator.items.out == (not own)
         assert_conserved(pool)
         buffer.release()
@@ -214,6 +231,16 @@ def test_huge_lengths(mode: Mode, n: int) -> None:
         pool.get(n)
     stats = pool.stats()
     assert (stats["gets"], stats["created"], stats["bypassed"], stats["live_bytes"]) == (0, 0, 0, 0)
+
+
+def test_lengths_that_python_does_not_write_out() -> None:
+    pool = deferpool.BufferPool(sched=private_sched())
+    records = deferpool.RecordPool(sched=private_sched())
+    for make, what in ((pool.get, "buffer"), (records.new, "record")):
+        with pytest.raises(MemoryError, match=rf"^no memory for a {what} of 2\*\*16609 or more bytes$"):
+            make(10**5000)
+        with pytest.raises(ValueError, match=r"must not be negative: -2\*\*16609 or more$"):
+            make(-(10**5000))
 
 
 @pytest.mark.parametrize("n", [-1, -4096, -(2**63), -(2**64), -(2**200)])
@@ -300,6 +327,27 @@ def test_buffer_protocol() -> None:
         view[:] = b"abcde"
         other[4] = 7
         assert other.tobytes() == b"abcd\x07"
+
+
+class View(ctypes.Structure):
+    """Py_buffer."""
+
+    _fields_ = [("buf", ctypes.c_void_p), ("obj", ctypes.py_object), ("len", ctypes.c_ssize_t),
+                ("itemsize", ctypes.c_ssize_t), ("readonly", ctypes.c_int), ("ndim", ctypes.c_int),
+                ("format", ctypes.c_char_p), ("shape", ctypes.c_void_p), ("strides", ctypes.c_void_p),
+                ("suboffsets", ctypes.c_void_p), ("internal", ctypes.c_void_p)]
+
+
+@pytest.mark.parametrize("flags", [0, 0x1, 0x4, 0x8, 0x8 | 0x4, 0x10 | 0x8, 0x10 | 0x8 | 0x4, 0x100 | 0x10 | 0x8 | 0x4])
+def test_what_is_not_asked_for_is_not_told(flags: int) -> None:
+    """As bytearray does: PyBUF_FORMAT is 4, PyBUF_ND 8, and PyBUF_STRIDES has 0x10 and PyBUF_ND."""
+    told = []
+    for source in (deferpool.BufferPool(sched=private_sched()).get(5), bytearray(5)):
+        view = View()
+        ctypes.pythonapi.PyObject_GetBuffer(ctypes.py_object(source), ctypes.byref(view), flags)
+        told.append((view.len, view.itemsize, view.readonly, view.ndim, view.format, bool(view.shape), bool(view.strides)))
+        ctypes.pythonapi.PyBuffer_Release(ctypes.byref(view))
+    assert told[0] == told[1]
 
 
 def test_reads_and_receives_go_into_it() -> None:

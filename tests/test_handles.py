@@ -51,6 +51,29 @@ def test_a_pool_that_is_found_again_by_its_handle_is_as_before() -> None:
     assert seen() is None
 
 
+@pytest.mark.parametrize("outside", [True, False])
+def test_a_pool_that_the_collector_finds_before_its_handle_asks_for_it(outside: bool) -> None:
+    """Weak references end first: a handle that is asked before, or later, must find its pool all the same."""
+    asked = []
+
+    class Cycle:
+        def __init__(self) -> None:
+            self.me = self
+            self.pool = deferpool.RecordPool([16])
+            self.record = self.pool.new(16)
+
+        def __del__(self) -> None:
+            asked.append(type(self.record.pool))
+
+    cycle = Cycle()
+    kept = [cycle.record] if outside else []
+    del cycle
+    gc.collect()
+    assert asked == [deferpool.RecordPool]
+    for record in kept:
+        record.pool.free(record)
+
+
 def test_a_pool_without_handles_ends_at_once() -> None:
     pool = deferpool.RecordPool([16])
     seen = weakref.ref(pool)

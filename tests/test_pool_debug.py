@@ -286,6 +286,20 @@ def test_one_without_weak_references_is_missed_when_the_pool_ends() -> None:
     assert len(warned) == 1
 
 
+def test_each_is_told_of_when_warnings_are_errors() -> None:
+    code = """if True:
+        import sys, warnings, deferpool
+        warnings.simplefilter("error", ResourceWarning)
+        told = []
+        sys.unraisablehook = lambda it: told.append(it.exc_type.__name__)
+        pool = deferpool.Pool(list, debug=True)
+        things = [pool.acquire() for _ in range(3)]
+        del pool
+        print(told)
+    """
+    assert output_of(code) == "['ResourceWarning', 'ResourceWarning', 'ResourceWarning']"
+
+
 def test_leases_and_tasks_tell_the_place_of_their_user() -> None:
     import asyncio
 

@@ -7,6 +7,7 @@ import queue
 import signal
 import threading
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -357,6 +358,25 @@ def test_the_same_object_twice_is_refused(mode: Mode) -> None:
         pool.acquire()
     pool.release(same)
     assert pool.acquire(timeout=0) is same
+
+
+@pytest.mark.parametrize("debug", [False, True])
+@pytest.mark.parametrize("new", [Thing, bytearray, list])
+def test_one_that_was_lost_does_not_stand_in_the_way_of_one_in_its_place(
+    mode: Mode, new: Callable[[], Any], debug: bool
+) -> None:
+    """Python makes the next object where the last one was."""
+    pool = small(mode, new=new, max_live=200, debug=debug)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        for _ in range(50):
+            pool.acquire()
+        for _ in range(50):
+            thing = pool.acquire()
+            pool.discard(thing)
+            del thing
+        assert pool.stats()["live"] == 50
+        del pool
 
 
 def test_drain_waits_for_what_is_out(mode: Mode) -> None:

@@ -1,4 +1,8 @@
 """resize: after procresize(n) the Ps from n up hold nothing, and nothing is lost; nobody is stopped for it."""
+import gc
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 from helpers import CPUS, CountingAllocator, Mode, assert_conserved, burst, fill, in_thread, local, run_threads
 
@@ -29,6 +33,35 @@ def test_removed_ps_hold_nothing(n: int) -> None:
     assert stats["cached"] == 32
     assert_conserved(pool)
     assert pool.bound == n * 8 + 1024
+
+
+@pytest.mark.parametrize("kind", [deferpool.RecordPool, deferpool.BufferPool])
+def test_a_pool_that_a_finalizer_has_saved_follows(kind: Callable[..., Any]) -> None:
+    """The collector had ended the weak reference by which the Sched knew it."""
+    sched = deferpool.Sched(4, portable=True, clear_on_gc=False)
+    saved: list[Any] = []
+
+    class Cycle:
+        def __init__(self) -> None:
+            self.me = self
+            self.pool = kind([4096], cap=8, limit=0, sched=sched)
+
+        def __del__(self) -> None:
+            saved.append(self.pool)
+
+    Cycle()
+    gc.collect()
+    (pool,) = saved
+    take, give = (pool.new, pool.free) if kind is deferpool.RecordPool else (pool.get, deferpool.Buffer.release)
+    for _ in range(4):
+        in_thread(lambda: [give(taken) for taken in [take(1) for _ in range(8)]])
+    assert pool.stats()["cached"] == 32 == sched.stats()["cached"]
+    sched.procresize(1)
+    assert pool.stats()["cached"] == 8 == pool.bound
+    saved.clear()
+    del pool, take, give
+    gc.collect()
+    assert sched.stats()["pools"] == []
 
 
 def test_past_the_limit_it_goes_to_the_allocator() -> None:
