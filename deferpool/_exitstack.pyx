@@ -58,8 +58,13 @@ def _state(stack):
 
 def _set_state(stack, state):
     for part in state if isinstance(state, tuple) else (state,):
-        for name, value in part.items():
+        for name, value in (part or {}).items():
             setattr(stack, name, value)
+
+
+def _reduce(stack, protocol):
+    """Older protocols know only of classes that are made without a function of their own."""
+    return object.__reduce_ex__(stack, max(2, protocol))
 
 
 def _finish():
@@ -72,6 +77,7 @@ def _finish():
                     setattr(ours, name, value)
         ours.__getstate__ = _state
         ours.__setstate__ = _set_state
+        ours.__reduce_ex__ = _reduce
     exitstack_finish(ExitStack, AsyncExitStack, contextlib.ExitStack, contextlib.AsyncExitStack, deque,
                      tuple(private), tuple(private.values()))
     update_abstractmethods(ExitStack)

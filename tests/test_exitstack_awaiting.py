@@ -2,8 +2,11 @@
 import asyncio
 import contextlib
 import gc
+import re
 import sys
-from collections.abc import AsyncGenerator, Awaitable
+import types
+import weakref
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from typing import Any
 
 import pytest
@@ -12,9 +15,11 @@ from exitstack_helpers import (
     AsyncStack,
     Manager,
     error_of,
+    fails,
     run,
 )
 from exitstack_programs import Once
+from helpers import output_of
 
 FREE_THREADED = not getattr(sys, "_is_gil_enabled", lambda: True)()
 
@@ -166,6 +171,171 @@ def test_never_awaited() -> None:
     stack.callback(log.append, 1)
     stack.aclose().close()  # neither a warning nor a callback
     assert log == []
+
+
+def test_the_collector_runs_while_one_ends() -> None:
+    """In a weak reference's callback, for one; and whoever hears that it was never awaited may keep a weak reference."""
+    code = """if True:
+        import deferpool, gc, warnings, weakref
+        for again in range(20):
+            coroutine = deferpool.AsyncExitStack().aclose()
+            try:
+                coroutine.send(None)
+            except StopIteration:
+                pass
+            seen = weakref.ref(coroutine, lambda _: gc.collect())
+            del coroutine
+        seen = []
+        warnings._showwarnmsg_impl = lambda message: seen.append(weakref.ref(message.source))
+        warnings.simplefilter("always")
+        for again in range(20):
+            deferpool.AsyncExitStack().aclose()
+        print(len(seen), {each() for each in seen})
+    """
+    assert output_of(code) == "20 {None}"
+
+
+def test_a_long_chain_of_those_never_awaited() -> None:
+    code = """if True:
+        import deferpool, warnings
+        warnings.simplefilter("ignore")
+        stack, coroutine = deferpool.AsyncExitStack(), None
+        for each in range(100_000):
+            coroutine = stack.enter_async_context(coroutine)
+        del coroutine
+        print("gone")
+    """
+    assert output_of(code) == "gone"
+
+
+def test_what_was_awaited_is_collected() -> None:
+    """Where a result is told by a StopIteration that is used again, the collector must see what it holds."""
+    class Entered:
+        entering: object
+
+        async def __aenter__(self) -> "Entered":
+            return self
+
+        async def __aexit__(self, *details: object) -> None:
+            pass
+
+    async def warm() -> None:
+        for _ in range(5):
+            async with AsyncStack():
+                pass
+
+    async def enter(entered: Entered) -> None:
+        async with AsyncStack() as stack:
+            entered.entering = stack.enter_async_context(entered)
+            await entered.entering  # type: ignore[misc]
+
+    seen = []
+    for _ in range(20):
+        run(warm())
+        gc.collect()
+        entered = Entered()
+        seen.append(weakref.ref(entered))
+        run(enter(entered))
+        del entered
+    gc.collect()
+    assert [each() for each in seen] == [None] * 20
+
+
+class StopHere(StopIteration):
+    def __init__(self) -> None:  # and StopIteration's own is not called
+        pass
+
+
+class Throws:
+    """Is awaited, and what it does when something is thrown into it is told."""
+
+    def __init__(self, error: BaseException | None) -> None:
+        self.error = error
+
+    def __await__(self) -> "Throws":
+        return self
+
+    def __iter__(self) -> "Throws":
+        return self
+
+    def __next__(self) -> int:
+        return 1
+
+    def throw(self, *given: object) -> None:
+        if self.error is not None:
+            raise self.error
+
+
+class ReturnsCoroutine:
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+
+    def __await__(self) -> object:
+        @types.coroutine
+        def generator() -> Generator[int, None, None]:
+            yield 1
+
+        async def coroutine() -> None:
+            pass
+
+        return generator() if self.kind == "generator" else coroutine()
+
+
+def ending(coroutine: Any, *thrown: BaseException) -> object:
+    """What comes of it, started or not: with the exception that it has been given."""
+    try:
+        for error in thrown:
+            try:
+                raise KeyError("handled by the caller")
+            except KeyError:
+                coroutine.throw(error)
+        return run(coroutine)
+    except BaseException as error:
+        return type(error), str(error), repr(error.__cause__), repr(error.__context__)
+
+
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")
+@pytest.mark.parametrize(
+    "body",
+    [lambda stack: ending(stack.aclose(), ValueError("first")),
+     lambda stack: ending(stack.aclose(), GeneratorExit()),
+     lambda stack: ending(stack.aclose(), StopIteration(5)),
+     lambda stack: (stack.push_async_callback(lambda: fails(StopIteration(3))), ending(stack.aclose())),
+     lambda stack: (stack.push_async_callback(lambda: Throws(ValueError("inner"))), started(stack.aclose(), KeyError())),
+     lambda stack: (stack.push_async_callback(lambda: Once(1)), started(stack.aclose(), KeyError("in"))),
+     lambda stack: (stack.push_async_callback(lambda: ReturnsCoroutine("generator")), ending(stack.aclose())),
+     lambda stack: (stack.push_async_callback(lambda: ReturnsCoroutine("coroutine")), ending(stack.aclose())),
+     lambda stack: ending(delegated(stack.aclose)),
+     lambda stack: error_of(lambda: stack.aclose().throw())],
+    ids=lambda body: str(body.__code__.co_firstlineno))
+def test_ends_as_theirs(body: Callable[[Any], object]) -> None:
+    """And the other exits see the same."""
+    told = []
+    for module in BOTH:
+        stack, seen = module.AsyncExitStack(), []
+        stack.push(lambda *details, seen=seen: seen.append(repr(details[1])))
+        told.append((re.sub(" at 0x[0-9a-f]+", "", repr(body(stack))), seen))
+    assert told[0] == told[1]
+
+
+def started(coroutine: Any, error: BaseException) -> object:
+    coroutine.send(None)
+    return ending(coroutine, error)
+
+
+@types.coroutine
+def delegated(make: Callable[[], Any]) -> Generator[Any, Any, Any]:
+    return (yield from make())
+
+
+def test_a_stop_iteration_without_a_value() -> None:
+    stack = AsyncStack()
+    stack.push_async_callback(lambda: Throws(StopHere()))
+    closing = stack.aclose()
+    closing.send(None)
+    with pytest.raises(StopIteration) as stopped:
+        closing.throw(KeyError())
+    assert stopped.value.value is None
 
 
 def test_dropped_in_the_middle() -> None:

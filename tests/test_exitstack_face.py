@@ -284,3 +284,47 @@ def test_pop_all_forgets_what_init_pushed() -> None:
         cls = type("Pushing", (module.ExitStack,), {"__init__": init})
         cls().pop_all().close()
         assert log == ["init"]
+
+
+class Uncallable:
+    def __enter__(self) -> None:
+        pass
+
+    async def __aenter__(self) -> None:
+        pass
+
+    __exit__ = __aexit__ = None
+
+
+def test_an_exit_that_cannot_be_called_is_refused_at_once() -> None:
+    for module in BOTH:
+        stack, later = module.ExitStack(), module.AsyncExitStack()
+        for push in (stack.push, stack.enter_context, later.push_async_exit):
+            with pytest.raises(TypeError, match="first argument must be callable"):
+                push(Uncallable())
+        with pytest.raises(TypeError, match="first argument must be callable"):
+            run(later.enter_async_context(Uncallable()))
+        stack.close()
+        run(later.aclose())
+
+
+def test_an_exit_always_gets_a_traceback() -> None:
+    """That of an exception which no Python function has raised, too."""
+    for module in BOTH:
+        lines: list[object] = []
+        stack = module.ExitStack()
+        stack.push(lambda kind, error, trace, lines=lines: lines.append(trace.tb_lineno > 0) or True)
+        stack.callback(int, "x")
+        stack.close()
+        later = module.AsyncExitStack()
+        later.push(lambda kind, error, trace, lines=lines: lines.append(trace.tb_lineno > 0) or True)
+        later.callback(int, "x")
+        run(later.aclose())
+        assert lines == [True, True]
+
+
+def test_signature_and_every_protocol_of_pickle() -> None:
+    for stacks in (deferpool.ExitStack, deferpool.AsyncExitStack):
+        assert str(inspect.signature(stacks)) == "()"
+        for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+            assert type(pickle.loads(pickle.dumps(stacks(), protocol))) is stacks

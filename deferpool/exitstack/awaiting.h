@@ -26,6 +26,7 @@ typedef struct {
     PyObject *stop;      /* the StopIteration that told a result last, to be used again */
     char what, state, running;
     char ignored; /* the result of what is being awaited means nothing */
+    char wrapped; /* in contextlib a coroutine would be awaiting it */
 } Coroutine;
 
 static PyObject *coroutine_new(int what, PyObject *stack)
@@ -64,6 +65,22 @@ static PyObject *being_awaited(void)
     return NULL;
 }
 
+/* A generator of types.coroutine. */
+static int is_iterable_coroutine(PyObject *object)
+{
+    int flags;
+    if (!PyGen_CheckExact(object))
+        return 0;
+#if PY_VERSION_HEX >= 0x030C0000
+    PyCodeObject *code = PyGen_GetCode((PyGenObject *)object);
+    flags = code->co_flags;
+    Py_DECREF(code);
+#else
+    flags = ((PyCodeObject *)((PyGenObject *)object)->gi_code)->co_flags;
+#endif
+    return flags & CO_ITERABLE_COROUTINE;
+}
+
 /* The iterator that `await` would use. Steals the awaitable. */
 static PyObject *iterator_of(PyObject *awaitable)
 {
@@ -81,17 +98,8 @@ static PyObject *iterator_of(PyObject *awaitable)
         }
         return awaitable;
     }
-    if (PyGen_CheckExact(awaitable)) {
-#if PY_VERSION_HEX >= 0x030C0000
-        PyCodeObject *code = PyGen_GetCode((PyGenObject *)awaitable);
-        int flags = code->co_flags;
-        Py_DECREF(code);
-#else
-        int flags = ((PyCodeObject *)((PyGenObject *)awaitable)->gi_code)->co_flags;
-#endif
-        if (flags & CO_ITERABLE_COROUTINE)
-            return awaitable;
-    }
+    if (is_iterable_coroutine(awaitable))
+        return awaitable;
     if (type->tp_as_async == NULL || type->tp_as_async->am_await == NULL)
 #if PY_VERSION_HEX >= 0x030E0000
         PyErr_Format(PyExc_TypeError, "'%.100s' object can't be awaited", type->tp_name);
@@ -100,12 +108,12 @@ static PyObject *iterator_of(PyObject *awaitable)
 #endif
     else {
         iterator = type->tp_as_async->am_await(awaitable);
-        if (iterator != NULL && !PyIter_Check(iterator)) {
-            if (PyCoro_CheckExact(iterator) || PyGen_CheckExact(iterator))
-                PyErr_SetString(PyExc_TypeError, "__await__() returned a coroutine");
-            else
-                PyErr_Format(PyExc_TypeError, "__await__() returned non-iterator of type '%.100s'",
-                             Py_TYPE(iterator)->tp_name);
+        if (iterator != NULL && (PyCoro_CheckExact(iterator) || is_iterable_coroutine(iterator))) {
+            PyErr_SetString(PyExc_TypeError, "__await__() returned a coroutine");
+            Py_CLEAR(iterator);
+        }
+        else if (iterator != NULL && !PyIter_Check(iterator)) {
+            PyErr_Format(PyExc_TypeError, "__await__() returned non-iterator of type '%.100s'", Py_TYPE(iterator)->tp_name);
             Py_CLEAR(iterator);
         }
     }
@@ -130,18 +138,24 @@ static inline PySendResult begin(Coroutine *coroutine, PyObject *awaitable, PyOb
 }
 
 /* PEP 479: StopIteration must not leave a coroutine. */
+static void no_stop_iteration(void)
+{
+    PyObject *stop, *error;
+    if (!PyErr_ExceptionMatches(PyExc_StopIteration))
+        return;
+    stop = dp_take_raised();
+    PyErr_SetString(PyExc_RuntimeError, "coroutine raised StopIteration");
+    error = dp_take_raised();
+    Py_INCREF(stop);
+    PyException_SetCause(error, stop);
+    PyException_SetContext(error, stop);
+    dp_raise(error);
+}
+
 static PySendResult failed(Coroutine *coroutine)
 {
     finish(coroutine);
-    if (PyErr_ExceptionMatches(PyExc_StopIteration)) {
-        PyObject *stop = dp_take_raised(), *error;
-        PyErr_SetString(PyExc_RuntimeError, "coroutine raised StopIteration");
-        error = dp_take_raised();
-        Py_INCREF(stop);
-        PyException_SetCause(error, stop);
-        PyException_SetContext(error, stop);
-        dp_raise(error);
-    }
+    no_stop_iteration();
     return PYGEN_ERROR;
 }
 
@@ -160,12 +174,16 @@ static PySendResult go_on_unwinding(Coroutine *coroutine, PySendResult how, PyOb
             else if (note_result(unwinding, outcome) < 0)
                 how = PYGEN_ERROR;
         }
-        if (how == PYGEN_ERROR)
+        if (how == PYGEN_ERROR) {
+            if (coroutine->wrapped)
+                no_stop_iteration();
             note_raised(unwinding, coroutine->frame_exception);
+        }
         found = pop_entry(coroutine->stack, &entry);
         if (found <= 0)
             break;
         coroutine->ignored = (entry.kind & KIND) <= CALLBACKS;
+        coroutine->wrapped = coroutine->ignored && entry.kind & AWAITED;
         if (coroutine->ignored)
             outcome = call_callback(&entry);
         else {
@@ -249,7 +267,7 @@ static PySendResult go_on(Coroutine *coroutine, PySendResult how, PyObject *outc
         return failed(coroutine);
     if (coroutine->what == ENTER_ASYNC) {
         PyObject *stack = (PyObject *)coroutine->stack, *cm = coroutine->cm, *exit = coroutine->exit;
-        int pushed = push_entry(coroutine->stack, METHOD | AWAITED, 0, exit, cm, NULL);
+        int pushed = push_method(coroutine->stack, AWAITED, exit, cm);
         if (pushed > 0)
             pushed = push_their_way(stack, "_push_async_cm_exit", cm, exit);
         if (pushed < 0) {

@@ -82,6 +82,8 @@ static inline void set_stop(PyObject *stop, PyObject *value)
     Py_INCREF(value);
     fields->value = value;
     PyTuple_SET_ITEM(fields->args, 0, value);
+    if (!PyObject_GC_IsTracked(fields->args)) /* the collector may have found that it held nothing that matters */
+        PyObject_GC_Track(fields->args);
     Py_DECREF(before);
     Py_DECREF(arg);
 }
@@ -177,7 +179,8 @@ static PyObject *thrown(PyObject *const *args, Py_ssize_t nargs)
 {
     PyObject *type, *value, *traceback, *raised;
     if (nargs < 1 || nargs > 3) {
-        PyErr_Format(PyExc_TypeError, "throw expected 1 to 3 arguments, got %zd", nargs);
+        PyErr_Format(PyExc_TypeError, "throw expected at %s %d argument%s, got %zd", nargs ? "most" : "least",
+                     nargs ? 3 : 1, nargs ? "s" : "", nargs);
         return NULL;
     }
     type = args[0];
@@ -235,15 +238,17 @@ static PySendResult throw_into(Coroutine *coroutine, PyObject *raised, PyObject 
         int closed = close_inner(inner);
         Py_CLEAR(coroutine->inner);
         if (closed == 0)
-            PyErr_SetObject((PyObject *)Py_TYPE(raised), raised);
-        Py_DECREF(raised);
+            dp_raise(raised);
+        else
+            Py_DECREF(raised);
         return PYGEN_ERROR;
     }
     throw = PyObject_GetAttr(inner, name_throw);
     if (throw == NULL) {
         if (PyErr_ExceptionMatches(PyExc_AttributeError)) {
             PyErr_Clear();
-            PyErr_SetObject((PyObject *)Py_TYPE(raised), raised);
+            Py_INCREF(raised);
+            dp_raise(raised);
         }
     }
     else if (PyCoro_CheckExact(inner) || PyGen_CheckExact(inner) || Py_IS_TYPE(inner, &Coroutine_Type))
@@ -265,6 +270,8 @@ static PySendResult throw_into(Coroutine *coroutine, PyObject *raised, PyObject 
     if (PyErr_ExceptionMatches(PyExc_StopIteration)) {
         PyObject *stop = dp_take_raised();
         *outcome = ((PyStopIterationObject *)stop)->value;
+        if (*outcome == NULL) /* of a subclass whose __init__ does not call it */
+            *outcome = Py_None;
         Py_INCREF(*outcome);
         Py_DECREF(stop);
         return PYGEN_RETURN;
@@ -286,8 +293,10 @@ static PyObject *coroutine_throw(PyObject *self, PyObject *const *args, Py_ssize
     }
     if (coroutine->state == CREATED) {
         finish(coroutine);
-        PyErr_SetObject((PyObject *)Py_TYPE(raised), raised);
-        Py_DECREF(raised);
+        dp_raise(raised);
+#if PY_VERSION_HEX < 0x030C0000
+        no_stop_iteration();
+#endif
         return NULL;
     }
     if (Py_EnterRecursiveCall(" while calling a Python object")) {
@@ -392,7 +401,7 @@ static void coroutine_finalize(PyObject *self)
         Py_XDECREF(warnings);
         if (done == NULL)
             PyErr_WriteUnraisable(self);
-        finish(coroutine);
+        coroutine->state = FINISHED; /* what it holds goes at its end, and not from in here: chains of them are deep */
     }
     else {
         done = coroutine_close(self, NULL);
@@ -407,17 +416,26 @@ static void coroutine_finalize(PyObject *self)
 static void coroutine_dealloc(Coroutine *coroutine)
 {
     int whole = coroutine->state == FINISHED && !PyObject_GC_IsFinalized((PyObject *)coroutine);
+    PyObject_GC_UnTrack(coroutine); /* before anybody is told: the collector may run meanwhile */
+    Py_TRASHCAN_BEGIN(coroutine, coroutine_dealloc)
     if (coroutine->weakrefs != NULL)
         PyObject_ClearWeakRefs((PyObject *)coroutine);
-    if (!whole && PyObject_CallFinalizerFromDealloc((PyObject *)coroutine) < 0)
-        return;
-    PyObject_GC_UnTrack(coroutine);
+    if (!whole) {
+        PyObject_GC_Track(coroutine);
+        if (PyObject_CallFinalizerFromDealloc((PyObject *)coroutine) < 0)
+            goto lives;
+        PyObject_GC_UnTrack(coroutine);
+        if (coroutine->weakrefs != NULL) /* made by whoever was told that it was never awaited */
+            PyObject_ClearWeakRefs((PyObject *)coroutine);
+    }
     finish(coroutine);
     keep_stop(coroutine);
     if (!whole || !keep(&used_coroutines, coroutine)) {
         Py_CLEAR(coroutine->stop);
         PyObject_GC_Del(coroutine);
     }
+lives:;
+    Py_TRASHCAN_END
 }
 
 static PyObject *coroutine_repr(PyObject *self)
@@ -497,6 +515,7 @@ static PyTypeObject Coroutine_Type = {
     .tp_weaklistoffset = offsetof(Coroutine, weakrefs),
     .tp_repr = coroutine_repr,
     .tp_as_async = &coroutine_as_async,
+    .tp_iter = PyObject_SelfIter, /* for `yield from` in a generator of types.coroutine */
     .tp_iternext = coroutine_iternext,
     .tp_methods = coroutine_methods,
     .tp_getset = coroutine_getset,

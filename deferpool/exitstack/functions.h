@@ -176,6 +176,7 @@ static PyTypeObject Stack_Type = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "deferpool._exitstack._BaseExitStack",
     .tp_basicsize = sizeof(Stack),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_BASETYPE,
+    .tp_doc = "_BaseExitStack()\n--\n\nWhat ExitStack and AsyncExitStack are both derived from.", /* their signature */
     .tp_new = stack_new,
     .tp_init = (initproc)stack_init,
     .tp_dealloc = (destructor)stack_dealloc,

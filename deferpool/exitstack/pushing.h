@@ -94,6 +94,15 @@ static PyObject *stack_push_async_callback(PyObject *self, PyObject *const *args
     return push_callback(self, args, nargs, names, AWAITED, theirs.push_async_callback);
 }
 
+/* The __exit__ of an object's class. As push_entry; what cannot be called cannot be bound either. */
+static inline int push_method(Stack *stack, unsigned awaited, PyObject *method, PyObject *self)
+{
+    if (DP_USUALLY(dp_is_callable(method)))
+        return push_entry(stack, METHOD | awaited, 0, method, self, NULL);
+    PyErr_SetString(PyExc_TypeError, "first argument must be callable");
+    return -1;
+}
+
 static inline PyObject *push_exit(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *names,
                                   unsigned awaited, PyObject *name, PyObject *their)
 {
@@ -106,7 +115,7 @@ static inline PyObject *push_exit(PyObject *self, PyObject *const *args, Py_ssiz
     if (found < 0)
         return NULL;
     if (found) {
-        pushed = push_entry((Stack *)self, METHOD | awaited, 0, method, exit, NULL);
+        pushed = push_method((Stack *)self, awaited, method, exit);
         Py_DECREF(method);
     }
     else
@@ -159,7 +168,7 @@ static PyObject *stack_enter_context(PyObject *self, PyObject *const *args, Py_s
     }
     Py_DECREF(enter);
     if (DP_USUALLY(result != NULL)) {
-        pushed = push_entry((Stack *)self, METHOD, 0, exit, cm, NULL);
+        pushed = push_method((Stack *)self, 0, exit, cm);
         if (pushed > 0)
             pushed = push_their_way(self, "_push_cm_exit", cm, exit);
         if (pushed < 0)

@@ -45,15 +45,31 @@ static inline void start_unwinding(Unwinding *unwinding, PyObject *const *detail
 #endif
 }
 
-/* From Python 3.13 on each callback gets the traceback as it is now. */
+/* An exception that no Python function has raised has no traceback; contextlib's would have its own lines. */
+static DP_RARELY void give_traceback(Unwinding *unwinding)
+{
+    PyFrameObject *frame = PyEval_GetFrame(); /* borrowed */
+    PyObject *raised = unwinding->details[1];
+    if (frame == NULL)
+        return;
+    Py_INCREF(raised);
+    dp_raise(raised);
+    PyTraceBack_Here(frame);
+    raised = dp_take_raised(); /* with it; or, without memory, a MemoryError, and it has none */
+    Py_DECREF(raised);
+    set_details_of(unwinding, unwinding->details[1]);
+}
+
+/* What the next exit gets. From Python 3.13 on that is the traceback as it is now. */
 static inline void refresh(Unwinding *unwinding)
 {
+    if (DP_USUALLY(unwinding->details[1] == Py_None))
+        return;
 #if PY_VERSION_HEX >= 0x030D0000
-    if (unwinding->details[1] != Py_None)
-        set_details_of(unwinding, unwinding->details[1]);
-#else
-    (void)unwinding;
+    set_details_of(unwinding, unwinding->details[1]);
 #endif
+    if (unwinding->pending && unwinding->details[2] == Py_None)
+        give_traceback(unwinding);
 }
 
 /* Makes old the context of raised, as if the with statements were nested. Where the contexts run in a circle, which
