@@ -2,9 +2,11 @@
 
 Calling one gives another generator or coroutine, of a driver (_deferring.py), which waits for a Body: that drives the
 function's own and then, one after the other, what the deferred calls give to be awaited. Its activation is on the
-thread's list only while one of them runs, on whichever thread that is.
+thread's list only while one of them runs, on whichever thread that is. All of this happens in here, where no signal's
+handler can come in between and make an end of the driver.
 """
-from inspect import CO_ITERABLE_COROUTINE
+import sys
+from inspect import CO_COROUTINE, CO_GENERATOR, CO_ITERABLE_COROUTINE
 from types import FunctionType, GeneratorType
 
 cimport cython
@@ -12,11 +14,12 @@ from cpython.object cimport PyObject
 
 from deferpool._cpython cimport (
     DECREF, INCREF, METH_FASTCALL, METH_NOARGS, METH_O, NONE, XDECREF, PyErr_SetObject, PyMethodDef, PyTypeObject,
-    RuntimeError_, add_method, call_none, call_one, inquiry, put_raised, swap_handled, take_raised, traverseproc, type_of,
-    visitproc,
+    RuntimeError_, TypeError_, add_method, call_none, call_one, inquiry, occurred, put_raised, swap_handled, take_raised,
+    traverseproc, type_of, visitproc,
 )
 from deferpool._defer cimport (
-    Activation, Call, Deferring, deferring_function, enter_here, freedefer, has_ended, leave, outcome, refuse, replace, run,
+    Activation, Call, Deferring, deferring_function, enter_here, freedefer, has_ended, is_driver, leave, outcome, refuse,
+    replace, run, show_in_flight,
 )
 
 cdef extern from "frames.h":
@@ -27,9 +30,21 @@ cdef extern from "frames.h":
 
 cdef extern from "Python.h":
     PyObject* StopIteration_ "PyExc_StopIteration"
+    PyObject* StopAsyncIteration_ "PyExc_StopAsyncIteration"
+    PyObject* GeneratorExit_ "PyExc_GeneratorExit"
+    PyObject* AttributeError_ "PyExc_AttributeError"
+    PyObject* ValueError_ "PyExc_ValueError"
+    bint matches "PyErr_ExceptionMatches"(PyObject*) noexcept
     PyObject* attribute "PyObject_GetAttr"(PyObject*, PyObject*) noexcept
     bint is_coroutine "PyCoro_CheckExact"(PyObject*) noexcept
+    bint is_iterator "PyIter_Check"(PyObject*) noexcept
+    bint is_exception_class "PyExceptionClass_Check"(PyObject*) noexcept
+    bint is_exception_instance "PyExceptionInstance_Check"(PyObject*) noexcept
     int send "PyIter_Send"(PyObject*, PyObject*, PyObject**) noexcept
+    int set_traceback "PyException_SetTraceback"(PyObject*, PyObject*) noexcept
+    void set_cause "PyException_SetCause"(PyObject*, PyObject*) noexcept
+    void set_context "PyException_SetContext"(PyObject*, PyObject*) noexcept
+    void PyErr_SetNone(PyObject*) noexcept
     void PyErr_NoMemory() noexcept
     void PyErr_Clear() noexcept
 
@@ -41,52 +56,81 @@ cdef enum:
 
 # ---- calling one ------------------------------------------------------------------------------------------------
 
-def make(function, driver, bint awaits):
-    """A deferring function of one that gives a generator or the like.
-
-    Parameters:
-        driver: the function whose generator drives it.
-        awaits: whether what deferred calls give is awaited.
-    """
+def make(function, driver):
+    """A deferring function of one that gives what the driver, a function, gives."""
     cdef Deferring made = deferring_function(function)
+    flags = function.__code__.co_flags
     made.vectorcall = call_generator
     made.driver = FunctionType(driver.__code__, driver.__globals__, function.__name__)
     made.driver.__qualname__ = function.__qualname__
-    made.awaits = awaits
+    made.awaits = not flags & CO_GENERATOR or flags & CO_ITERABLE_COROUTINE
+    made.steps = not flags & (CO_GENERATOR | CO_COROUTINE)
     return made
 
 
 cdef PyObject* call_generator(PyObject* self, PyObject* const* arguments, size_t count, PyObject* names) noexcept:
+    """The driver's is made first, so that the collector ends it first."""
     cdef Deferring deferring = <Deferring>self
     cdef PyObject* given[1]
-    cdef PyObject* result
-    cdef PyObject* inner = vectorcall(<PyObject*>deferring.function, arguments, count, names)
-    if inner == NULL:
-        return NULL
-    given[0] = new_body(inner, deferring)
-    DECREF(inner)
+    cdef PyObject* inner
+    cdef PyObject* driving = NULL
+    given[0] = new_body(deferring)
     if given[0] == NULL:
         return NULL
-    result = vectorcall(<PyObject*>deferring.driver, given, 1, NULL)
+    driving = vectorcall(<PyObject*>deferring.driver, given, 1, NULL)
+    inner = vectorcall(<PyObject*>deferring.function, arguments, count, names) if driving != NULL else NULL
+    if inner == NULL:
+        if driving != NULL:
+            give_up(driving)
+    else:
+        fill(<Body>given[0], inner)
+        DECREF(inner)
     DECREF(given[0])
-    return result
+    return driving if inner != NULL else NULL
 
 
-cdef PyObject* new_body(PyObject* inner, Deferring deferring) noexcept:
+cdef PyObject* new_body(Deferring deferring) noexcept:
     cdef Body body
     try:
         body = Body.__new__(Body)
     except MemoryError:
         PyErr_NoMemory()
         return NULL
-    body.activation.frame = <const void*>frame_of_generator(inner)
-    body.driven = <object>inner
-    body.inner = <object>inner
-    body.activation.function = <PyObject*>deferring.function
     body.function = deferring.function
     body.awaits = deferring.awaits
+    body.steps = deferring.steps
     INCREF(<PyObject*>body)
     return <PyObject*>body
+
+
+cdef void fill(Body body, PyObject* inner) noexcept:
+    body.activation.frame = <const void*>frame_of_generator(inner)
+    body.activation.function = <PyObject*>body.function
+    body.inner = <object>inner
+    if not body.steps:
+        body.driven = <object>inner
+
+
+cdef void give_up(PyObject* driving) noexcept:
+    """It will not be begun, which is no reason for a coroutine to complain. Keeps the error."""
+    cdef PyObject* error = take_raised()
+    cdef PyObject* done
+    if is_coroutine(driving):
+        done = ask(driving, "close", NULL, 0)
+        XDECREF(done)
+    DECREF(driving)
+    put_raised(error)
+
+
+cdef PyObject* ask(PyObject* thing, name, PyObject* const* arguments, Py_ssize_t count) noexcept:
+    """Calls a method."""
+    cdef PyObject* method = attribute(thing, <PyObject*>name)
+    cdef PyObject* result
+    if method == NULL:
+        return NULL
+    result = vectorcall(method, arguments, <size_t>count, NULL)
+    DECREF(method)
+    return result
 
 
 # ---- what drivers wait for --------------------------------------------------------------------------------------
@@ -96,11 +140,16 @@ cdef class Body:
     """First its function's own generator or coroutine, then awaitables that were deferred."""
     cdef Activation activation
     cdef object driven                  # that which runs, or None
-    cdef object inner
+    cdef object inner                   # the function's own, until it has ended
     cdef object function                # that of the activation
     cdef Call* current                  # a deferred call whose awaitable is being driven
-    cdef bint awaits
-    cdef bint finishes
+    cdef bint awaits                    # whether what deferred calls give is awaited
+    cdef bint steps                     # whether the function's own is an asynchronous generator, driven step by step
+    cdef bint begun, running
+    cdef object sent, thrown            # to an asynchronous generator, with its next step
+    cdef bint known                     # to nobody's hooks, for good
+    cdef object value                   # what the function gives although it was closed, in a tuple
+    cdef readonly bint ended            # everything has run
 
     def __iter__(self):
         return self
@@ -115,46 +164,34 @@ cdef class Body:
         raise TypeError("made by deferring generators and coroutines only")
 
     def __del__(self):
-        if self.inner is not None and is_coroutine(<PyObject*>self.inner) and not has_ended(&self.activation):
+        if not self.begun and self.inner is not None and is_coroutine(<PyObject*>self.inner):
             self.inner.close()          # it never began, and has no need to say so: its driver does
 
     def __dealloc__(self):
         drop_all(self)
 
-    @property
-    def pending(self):
-        """Whether there are deferred calls."""
-        return self.activation.last != NULL
+    def gives(self, sent):
+        """What the next step of an asynchronous generator is to be given."""
+        self.sent = sent
+
+    def takes(self):
+        """What has been thrown into the driver of an asynchronous generator, whose next step is to be given it. False when
+        that has ended, and the driver is to go on with it."""
+        cdef PyObject* error = without_line()
+        if self.ended or error == NULL:
+            return False
+        self.thrown = <object>error
+        return True
+
+    def returned(self):
+        """Whether the function was closed and has returned in spite of it. If not, the driver goes on with its exception."""
+        without_line()
+        return self.value is not None
 
     @property
-    def generator(self):
-        """The function's own."""
-        return self.inner
-
-    def step(self, awaitable):
-        """To be awaited next: one step of the function's own asynchronous generator."""
-        self.driven = awaitable
-        return self
-
-    def returned(self, result):
-        """The function has ended, and given this."""
-        cdef PyObject* before = self.activation.result
-        self.end()
-        INCREF(<PyObject*>result)
-        self.activation.result = <PyObject*>result
-        XDECREF(before)
-
-    def raised(self):
-        """The function, or a deferred call, has raised what is being handled."""
-        cdef PyObject* error = swap_handled(NULL)
-        if error == NULL:
-            raise RuntimeError("nothing has been raised")
-        self.end()
-        self.settle()
-        drop_line(<object>error)
-        INCREF(error)
-        XDECREF(swap_handled(error))
-        replace(&self.activation, error)
+    def result(self):
+        """What it has returned then."""
+        return self.value[0]
 
     cdef void end(self) noexcept:
         self.activation.frame = &self.activation
@@ -169,83 +206,171 @@ cdef class Body:
         if call != NULL:
             freedefer(call)
 
-    def call(self):
-        """Runs the newest deferred call. True when it gave something to be awaited."""
-        cdef Activation* a = &self.activation
-        cdef Call* call
-        cdef PyObject* result
-        self.settle()
-        call = a.last
-        if call == NULL:
-            return False
-        a.last = call.below
-        enter_here(a)
-        result = run(a, call)
-        leave(a)
-        self.current = call             # only now may the collector read it: vectorcall had written over its count
-        if result != NULL and self.awaits:
-            result = awaited(self, result)
-        if result == NULL:
-            replace(a, take_raised())
+
+# ---- going on ---------------------------------------------------------------------------------------------------
+#
+# Like send, each of these gives a status, and what goes with it in `result`.
+
+cdef int resume(Body body, PyObject* value, PyObject** result) noexcept:
+    """What is driven, by a value."""
+    cdef PyObject* driven = <PyObject*>body.driven
+    cdef PyObject* before
+    cdef int status
+    INCREF(driven)
+    before = begin(body)
+    status = send(driven, value, result)
+    pause(body, before)
+    DECREF(driven)
+    return status
+
+
+cdef PyObject* begin(Body body) noexcept:
+    """What is driven runs from here to pause. What a deferred call gave sees the exception in flight, and no other."""
+    enter_here(&body.activation)
+    return show_in_flight(&body.activation) if body.current != NULL else NULL
+
+
+cdef void pause(Body body, PyObject* before) noexcept:
+    if body.current != NULL:
+        XDECREF(swap_handled(before))
+    leave(&body.activation)
+
+
+cdef int go_on(Body body, int status, PyObject** result) noexcept:
+    """After what was driven has yielded, or ended, with this."""
+    cdef Activation* a = &body.activation
+    if status == YIELDED:
+        return YIELDED
+    if body.inner is None:
+        note(body, status, result[0])
+    elif body.steps and status == RETURNED:     # a step: the function has yielded this
+        body.driven = None
+        return RETURNED
+    else:
+        if status == RETURNED:
+            a.result = result[0]
+        elif body.steps and matches(StopAsyncIteration_):
+            PyErr_Clear()
         else:
-            DECREF(result)
-        if self.driven is None:
-            self.settle()
-            return False
-        if a.raised != NULL:            # what is awaited sees it, too
-            INCREF(a.raised)
-        XDECREF(swap_handled(a.raised))
-        return True
-
-    def finish(self):
-        """To be awaited last: gives what the function gives in the end."""
-        self.settle()
-        self.finishes = True
-        return self
+            a.raised = take_raised()
+        body.end()
+    return run_deferred(body, result)
 
 
-cdef PyObject* awaited(Body body, PyObject* result) noexcept:
-    """Takes what is to be awaited as the next to be driven. NULL, and an exception, when it cannot be."""
-    cdef PyTypeObject* kind = type_of(result)
-    cdef PyObject* iterator
-    if is_coroutine(result):
-        body.driven = <object>result
-    elif is_iterable_coroutine(<object>result):
-        body.driven = <object>result
-    elif kind.tp_as_async != NULL and kind.tp_as_async.am_await != NULL:
-        iterator = (<PyObject* (*)(PyObject*) noexcept>kind.tp_as_async.am_await)(result)
+cdef void note(Body body, int status, PyObject* result) noexcept:
+    """What a deferred call has given, or what it gave to be awaited."""
+    cdef PyObject* raised = take_raised() if status == FAILED else NULL
+    body.settle()
+    if status == FAILED:
+        replace(&body.activation, raised)
+    else:
         DECREF(result)
-        if iterator == NULL:
-            return NULL
-        body.driven = <object>iterator
-        return iterator
-    return result
 
 
-cdef bint is_iterable_coroutine(thing) noexcept:
-    return type(thing) is GeneratorType and bool(thing.gi_code.co_flags & CO_ITERABLE_COROUTINE)
+cdef int run_deferred(Body body, PyObject** result) noexcept:
+    """All that is left, up to what must wait."""
+    cdef Activation* a = &body.activation
+    cdef Call* call
+    cdef int status
+    while a.last != NULL:
+        call = a.last
+        a.last = <Call*>call.below
+        enter_here(a)
+        result[0] = run(a, call)
+        leave(a)
+        body.current = call             # only now may the collector read it: vectorcall had written over its count
+        a.calling = call
+        if result[0] != NULL and body.awaits:
+            result[0] = awaited(body, result[0])
+        if body.driven is not None:
+            DECREF(result[0])
+            status = resume(body, NONE, result)
+            if status == YIELDED:
+                return YIELDED
+        else:
+            status = FAILED if result[0] == NULL else RETURNED
+        note(body, status, result[0])
+    body.ended = True
+    result[0] = outcome(a)
+    if result[0] != NULL:
+        return RETURNED
+    no_stop(body)
+    return FAILED
 
+
+cdef void no_stop(Body body) noexcept:
+    """PEP 479: what tells the end of a generator must not leave one as an exception."""
+    cdef PyObject* stop
+    cdef PyObject* error
+    if matches(StopIteration_):
+        name = "StopIteration"
+    elif body.steps and matches(StopAsyncIteration_):
+        name = "StopAsyncIteration"
+    else:
+        return
+    stop = take_raised()
+    refuse(RuntimeError_, f"{kind_of(body)} raised {name}")
+    error = take_raised()
+    INCREF(stop)
+    set_cause(error, stop)
+    set_context(error, stop)
+    put_raised(error)
+
+
+cdef kind_of(Body body):
+    return "async generator" if body.steps else "coroutine" if body.awaits else "generator"
+
+
+cdef bint may_go_on(Body body) noexcept:
+    if not body.running:
+        return True
+    refuse(ValueError_, f"{kind_of(body)} already executing")
+    return False
+
+
+# ---- send, throw and close --------------------------------------------------------------------------------------
 
 cdef int send_body(PyObject* self, PyObject* value, PyObject** result) noexcept:
     cdef Body body = <Body>self
-    cdef Activation* a = &body.activation
-    cdef int status
-    cdef PyObject* driven
-    if body.finishes:
-        XDECREF(swap_handled(NULL))
-        result[0] = outcome(a)
-        return FAILED if result[0] == NULL else RETURNED
-    if body.driven is None:
-        result[0] = NULL
+    cdef int status = FAILED
+    result[0] = NULL
+    if not may_go_on(body):
+        return FAILED
+    if body.driven is None and (body.inner is None or not body.steps):
         refuse(RuntimeError_, "nothing is driven here")
         return FAILED
-    driven = <PyObject*>body.driven
-    INCREF(driven)
-    enter_here(a)
-    status = send(driven, value, result)
-    leave(a)
-    DECREF(driven)
+    body.begun = body.running = True
+    if body.driven is not None or take_step(body):
+        status = resume(body, value, result)
+    status = go_on(body, status, result)
+    body.running = False
     return status
+
+
+cdef bint take_step(Body body) noexcept:
+    """The next one of an asynchronous generator is driven. False, and an exception, when it takes none."""
+    cdef PyObject* given[1]
+    cdef PyObject* step
+    thrown, sent = body.thrown, body.sent
+    body.thrown = body.sent = None
+    given[0] = <PyObject*>(sent if thrown is None else thrown)
+    hooks = None if body.known else without_hooks()
+    step = ask(<PyObject*>body.inner, "asend" if thrown is None else "athrow", given, 1)
+    if hooks is not None:
+        sys.set_asyncgen_hooks(*hooks)
+        body.known = True
+    if step == NULL:
+        return False
+    body.driven = <object>step
+    DECREF(step)
+    return True
+
+
+cdef object without_hooks():
+    """The event loop is told of the driver's asynchronous generator, and ends it; the function's own is the driver's."""
+    hooks = sys.get_asyncgen_hooks()
+    sys.set_asyncgen_hooks(None, id)        # a finalizer that does nothing: without any, the collector would end it
+    return hooks
 
 
 cdef PyObject* next_body(PyObject* self) noexcept:
@@ -253,10 +378,14 @@ cdef PyObject* next_body(PyObject* self) noexcept:
 
 
 cdef PyObject* sent(PyObject* self, PyObject* value) noexcept:
-    """The same as iterators say it: what is returned is the value of a StopIteration."""
     cdef PyObject* result
-    cdef PyObject* ending
     cdef int status = send_body(self, value, &result)
+    return as_iterators_say(status, result)
+
+
+cdef PyObject* as_iterators_say(int status, PyObject* result) noexcept:
+    """What is returned is the value of a StopIteration."""
+    cdef PyObject* ending
     if status == RETURNED:
         ending = call_one(StopIteration_, result)
         DECREF(result)
@@ -267,47 +396,153 @@ cdef PyObject* sent(PyObject* self, PyObject* value) noexcept:
     return result if status == YIELDED else NULL
 
 
+cdef int as_send_says(PyObject** result) noexcept:
+    """The other way round."""
+    cdef PyObject* stop
+    if result[0] != NULL:
+        return YIELDED
+    if occurred() == NULL:
+        INCREF(NONE)
+        result[0] = NONE
+        return RETURNED
+    if not matches(StopIteration_):
+        return FAILED
+    stop = take_raised()
+    result[0] = attribute(stop, <PyObject*>"value")
+    DECREF(stop)
+    return RETURNED if result[0] != NULL else FAILED
+
+
 cdef PyObject* throw_into_body(PyObject* self, PyObject* const* arguments, Py_ssize_t count) noexcept:
-    return ask(<Body>self, "throw", arguments, count)
+    cdef Body body = <Body>self
+    cdef PyObject* result = NULL
+    cdef int status
+    if not may_go_on(body):
+        return NULL
+    if body.driven is None:
+        throw_here(arguments, count)
+        return NULL
+    body.running = True
+    status = throw_into_driven(body, arguments, count, &result)
+    status = go_on(body, status, &result)
+    body.running = False
+    return as_iterators_say(status, result)
+
+
+cdef int throw_into_driven(Body body, PyObject* const* arguments, Py_ssize_t count, PyObject** result) noexcept:
+    cdef PyObject* driven = <PyObject*>body.driven
+    cdef PyObject* before
+    cdef PyObject* method
+    INCREF(driven)
+    before = begin(body)
+    method = attribute(driven, <PyObject*>"throw")
+    if method != NULL:
+        result[0] = vectorcall(method, arguments, <size_t>count, NULL)
+        DECREF(method)
+    elif matches(AttributeError_):
+        PyErr_Clear()
+        throw_here(arguments, count)
+    pause(body, before)
+    DECREF(driven)
+    return as_send_says(result) if method != NULL else FAILED
+
+
+cdef void throw_here(PyObject* const* arguments, Py_ssize_t count) noexcept:
+    """For an iterator without throw: the exception comes from here."""
+    cdef PyObject* error = arguments[0]
+    if is_exception_instance(error):
+        INCREF(error)
+    elif is_exception_class(error):
+        if count > 1 and is_exception_instance(arguments[1]):
+            error = arguments[1]
+            INCREF(error)
+        else:
+            error = call_none(error) if count < 2 or arguments[1] == NONE else call_one(error, arguments[1])
+        if error == NULL:
+            return
+    else:
+        refuse(TypeError_, f"exceptions must be classes or instances deriving from BaseException, not {type(<object>error).__name__}")
+        return
+    if count > 2 and arguments[2] != NONE and set_traceback(error, arguments[2]) < 0:
+        DECREF(error)
+        return
+    put_raised(error)
 
 
 cdef PyObject* close_body(PyObject* self, PyObject* nothing) noexcept:
-    return ask(<Body>self, "close", NULL, 0)
+    """The driver is being closed, and will get a GeneratorExit after this."""
+    cdef Body body = <Body>self
+    cdef PyObject* result = NULL
+    cdef int status
+    if not may_go_on(body):
+        return NULL
+    if body.driven is not None:
+        body.running = True
+        if body.inner is not None:
+            status = throw_into_driven(body, &GeneratorExit_, 1, &result)
+        else:
+            status = close_driven(body)
+        status = go_on(body, status, &result)
+        while not body.ended:           # somebody goes on in spite of it
+            DECREF(result)
+            refuse(RuntimeError_, f"{kind_of(body)} ignored GeneratorExit")
+            status = go_on(body, FAILED, &result)
+        body.running = False
+        if status == RETURNED:
+            body.value = (<object>result,)
+            DECREF(result)
+        elif matches(GeneratorExit_):
+            PyErr_Clear()
+        else:
+            return NULL
+    INCREF(NONE)
+    return NONE
 
 
-cdef PyObject* ask(Body body, name, PyObject* const* arguments, Py_ssize_t count) noexcept:
-    """throw and close, of what is driven."""
-    cdef Activation* a = &body.activation
+cdef int close_driven(Body body) noexcept:
+    """What a deferred call gave to be awaited is closed, and whoever awaits it gets a GeneratorExit. FAILED."""
     cdef PyObject* driven = <PyObject*>body.driven
-    cdef PyObject* method
-    cdef PyObject* result
-    method = attribute(driven, <PyObject*>name)
-    if method == NULL:
-        PyErr_Clear()
-        if count == 0:
-            INCREF(NONE)
-            return NONE
-        return throw_here(arguments, count)
+    cdef PyObject* before
+    cdef PyObject* done
     INCREF(driven)
-    enter_here(a)
-    result = vectorcall(method, arguments, <size_t>count, NULL)
-    leave(a)
+    before = begin(body)
+    done = ask(driven, "close", NULL, 0)
+    if done != NULL:
+        DECREF(done)
+        PyErr_SetNone(GeneratorExit_)
+    elif matches(AttributeError_):
+        PyErr_Clear()
+        PyErr_SetNone(GeneratorExit_)
+    pause(body, before)
     DECREF(driven)
-    DECREF(method)
+    return FAILED
+
+
+cdef PyObject* awaited(Body body, PyObject* result) noexcept:
+    """Takes what is to be awaited as the next to be driven. NULL, and an exception, when it cannot be."""
+    cdef PyTypeObject* kind = type_of(result)
+    cdef PyObject* iterator
+    if is_coroutine(result) or is_iterable_coroutine(<object>result):
+        body.driven = <object>result
+    elif kind.tp_as_async != NULL and kind.tp_as_async.am_await != NULL:
+        iterator = (<PyObject* (*)(PyObject*) noexcept>kind.tp_as_async.am_await)(result)
+        DECREF(result)
+        if iterator == NULL:
+            return NULL
+        if is_coroutine(iterator) or is_iterable_coroutine(<object>iterator):
+            refuse(TypeError_, "__await__() returned a coroutine")
+        elif not is_iterator(iterator):
+            refuse(TypeError_, f"__await__() returned non-iterator of type '{type(<object>iterator).__name__}'")
+        else:
+            body.driven = <object>iterator
+            return iterator
+        DECREF(iterator)
+        return NULL
     return result
 
 
-cdef PyObject* throw_here(PyObject* const* arguments, Py_ssize_t count) noexcept:
-    """For an iterator without throw: the exception comes from here."""
-    cdef PyObject* error = arguments[0]
-    if isinstance(<object>error, BaseException):
-        INCREF(error)
-    else:
-        error = call_none(error) if count < 2 or arguments[1] == NONE else call_one(error, arguments[1])
-        if error == NULL:
-            return NULL
-    put_raised(error)
-    return NULL
+cdef bint is_iterable_coroutine(thing) noexcept:
+    return type(thing) is GeneratorType and bool(thing.gi_code.co_flags & CO_ITERABLE_COROUTINE)
 
 
 # ---- what the collector must see of a Body, beside its objects --------------------------------------------------
@@ -328,7 +563,7 @@ cdef int traverse_body(PyObject* self, visitproc visit, void* arg) noexcept:
     cdef int found = 0
     while call != NULL and not found:
         found = visit_call(call, visit, arg)
-        call = call.below
+        call = <Call*>call.below
     if not found and (<Body>self).current != NULL:
         found = visit_call((<Body>self).current, visit, arg)
     if a.raised != NULL and not found:
@@ -352,7 +587,7 @@ cdef void drop_all(Body body) noexcept:
     body.settle()
     while a.last != NULL:
         call = a.last
-        a.last = call.below
+        a.last = <Call*>call.below
         freedefer(call)
     held = a.raised
     a.raised = NULL
@@ -367,27 +602,15 @@ cdef void drop_all(Body body) noexcept:
 
 # ---- tracebacks ---------------------------------------------------------------------------------------------------
 
-cdef object driver_codes = ()
-
-def drivers(*functions):
-    """Whose lines are hidden from tracebacks."""
-    global driver_codes
-    driver_codes = tuple(function.__code__ for function in functions)
-
-
-cdef void drop_line(error) noexcept:
-    """Of the driver, which is the newest in the traceback."""
-    cdef object line = error.__traceback__
-    if line is not None and line.tb_frame.f_code in driver_codes:
-        error.__traceback__ = line.tb_next
-
-
-def hide():
-    """Takes the driver's own line out of the traceback of what is being handled."""
+cdef PyObject* without_line() noexcept:
+    """What is being handled, borrowed, or NULL; the driver's own line, the newest in its traceback, is gone from that."""
     cdef PyObject* error = swap_handled(NULL)
     if error != NULL:
-        drop_line(<object>error)
+        line = (<object>error).__traceback__
+        if line is not None and is_driver(<PyObject*>line.tb_frame.f_code):
+            (<object>error).__traceback__ = line.tb_next
         XDECREF(swap_handled(error))
+    return error
 
 
 # ---- what a class statement cannot say ----------------------------------------------------------------------------

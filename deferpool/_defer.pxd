@@ -8,7 +8,7 @@ from deferpool._cpython cimport vectorcallfunc
 
 # One deferred call.
 cdef struct Call:
-    Call* below                         # the one before it
+    void* below                         # the Call before it; while it runs, the exception handled outside, borrowed
     PyObject* function                  # this and all below: owned
     PyObject* names                     # of the last arguments, a tuple, or NULL
     Py_ssize_t count                    # of all arguments; vectorcall may write here while it runs, and puts it back
@@ -22,7 +22,7 @@ cdef struct Activation:
     const void* here                    # the frame in which its deferred calls run: the one below, or the generator's own
     PyObject* function                  # borrowed
     Call* last                          # the newest of its deferred calls
-    PyObject* calling                   # borrowed: the one that runs now
+    Call* calling                       # the one that runs now
     PyObject* raised                    # the exception in flight, owned, or NULL
     PyObject* beneath                   # what it has replaced and recover must not stop: owned, or NULL
     PyObject* result                    # of the function: owned, or NULL
@@ -34,6 +34,7 @@ cdef void freedefer(Call* call) noexcept
 cdef void enter_here(Activation* a) noexcept
 cdef void leave(Activation* a) noexcept
 cdef PyObject* run(Activation* a, Call* call) noexcept
+cdef PyObject* show_in_flight(Activation* a) noexcept
 cdef void replace(Activation* a, PyObject* raised) noexcept
 cdef PyObject* outcome(Activation* a) noexcept
 cdef PyObject* refuse(PyObject* kind, text) noexcept
@@ -46,7 +47,9 @@ cdef class Deferring:
     cdef object function
     cdef object driver                  # of generators and coroutines: of _deferring.py, under the function's name
     cdef bint awaits                    # whether its deferred calls may give something to be awaited
+    cdef bint steps                     # whether it gives an asynchronous generator
     cdef dict __dict__
     cdef object __weakref__
 
-cdef Deferring deferring_function(function)
+cpdef Deferring deferring_function(function)
+cdef bint is_driver(PyObject* code) noexcept

@@ -13,7 +13,7 @@ cimport cython
 from cpython.object cimport PyObject
 
 from deferpool._cpython cimport (
-    DECREF, HAVE_VECTORCALL, INCREF, METH_FASTCALL, METH_KEYWORDS, METH_NOARGS, METHOD_DESCRIPTOR, NONE, XDECREF,
+    DECREF, HAVE_VECTORCALL, INCREF, METH_FASTCALL, METH_KEYWORDS, METH_NOARGS, METHOD_DESCRIPTOR, NONE, XDECREF, XINCREF,
     PyErr_SetObject, PyMethodDef, PyTypeObject, RuntimeError_, TypeError_, add_method, call_none, make_immortal, put_raised,
     swap_handled, take_raised, type_of,
 )
@@ -46,6 +46,7 @@ cdef extern from "frames.h":
     Frame* frame_now "dp_frame_now"() noexcept
     Frame* frame_below "dp_frame_below"(const Frame*) noexcept
     PyObject* code_at "dp_frame_code"(const Frame*) noexcept
+    PyObject* handled "dp_handled"() noexcept
     bint frame_is_of "dp_frame_is_of"(const Frame*, PyObject* function) noexcept
 
 cdef extern from "Python.h":
@@ -59,6 +60,7 @@ cdef extern from "Python.h":
     PyObject* tuple_item "PyTuple_GET_ITEM"(PyObject*, Py_ssize_t) noexcept
     PyObject* new_cfunction "PyCFunction_NewEx"(PyMethodDef*, PyObject*, PyObject*) noexcept
     object bound "PyMethod_New"(object, object)
+    int PyObject_GenericSetAttr(object, object, object) except -1
     void PyErr_NoMemory() noexcept
     int CO_GENERATOR, CO_COROUTINE, CO_ASYNC_GENERATOR
 
@@ -152,7 +154,9 @@ cdef bint is_of(Activation* a, Frame* frame) noexcept:
     """Whether this is the activation of the function that runs in the frame."""
     if a.frame != NULL:
         return a.frame == <const void*>frame
-    return frame_is_of(frame, a.function) and below(frame) == a.here
+    if not frame_is_of(frame, a.function):
+        return False
+    return below(frame) == a.here or (a.here == NULL and frame_below(frame) == NULL)   # greenlets have come meanwhile
 
 
 cdef Activation* activation_of(Frame* frame) noexcept:
@@ -194,15 +198,32 @@ cdef PyObject* run(Activation* a, Call* call) noexcept:
     cdef PyObject* before
     if call.function == recover_itself:
         return recover_as_deferred(a, call)
-    a.calling = call.function
+    a.calling = call
     if a.raised == NULL:
         result = vectorcall(call.function, call.arguments, keyword_free(call) | OFFSET, call.names)
     else:
-        INCREF(a.raised)
-        before = swap_handled(a.raised)
+        before = show_in_flight(a)
         result = vectorcall(call.function, call.arguments, keyword_free(call) | OFFSET, call.names)
         XDECREF(swap_handled(before))
     return result
+
+
+cdef PyObject* show_in_flight(Activation* a) noexcept:
+    """sys.exc_info() shows the exception in flight, or none, until what this gives is swapped in again."""
+    cdef PyObject* before
+    cdef PyObject* around
+    XINCREF(a.raised)
+    before = swap_handled(a.raised)
+    around = before if before != NULL else handled_further_out()
+    a.calling.below = <void*>around     # whoever handles it does so meanwhile
+    return before
+
+
+cdef PyObject* handled_further_out() noexcept:
+    """Borrowed."""
+    cdef PyObject* found = handled()
+    XDECREF(found)
+    return found
 
 
 cdef inline size_t keyword_free(Call* call) noexcept:
@@ -218,7 +239,7 @@ cdef PyObject* unwind(Activation* a, PyObject* result) noexcept:
     a.frame = a                         # it has ended: another function's frame may lie there next
     while a.last != NULL:
         call = a.last
-        a.last = call.below
+        a.last = <Call*>call.below
         result = run(a, call)
         a.calling = NULL
         if result == NULL:
@@ -264,14 +285,39 @@ cdef PyObject* code_of(PyObject* function) noexcept:
             return function_code(<PyObject*>called)
         else:
             called = getattr(type(called), "__call__", None)
-            if type(called) is not FunctionType and type(called) is not Deferring:
+            if type(called) not in (FunctionType, Deferring, MethodType):
                 return NULL
     return NULL
 
 
 cdef bint runs(Activation* a, const void* here, PyObject* code) noexcept:
     """Whether the deferred call that `a` runs now is a function with this code, above this frame."""
-    return a.calling != NULL and a.here == here and code_of(a.calling) == code
+    return a.calling != NULL and a.here == here and code_of(a.calling.function) == code
+
+
+cdef bint is_driven(PyObject* code) noexcept:
+    """Of a generator or coroutine, which is driven by another."""
+    return bool((<object>code).co_flags & (CO_GENERATOR | CO_COROUTINE | CO_ASYNC_GENERATOR))
+
+
+cdef const void* above_driver(const Frame* here) noexcept:
+    """Where a generator or coroutine is resumed from; its driver lies between, unless that is being closed."""
+    return below(here) if is_driver(code_at(here)) else <const void*>here
+
+
+cdef tuple driver_codes = ()
+
+cdef bint is_driver(PyObject* code) noexcept:
+    for each in driver_codes:
+        if <PyObject*>each == code:     # by identity: to compare them would recurse
+            return True
+    return False
+
+
+def drivers(*functions):
+    """What drives generators and coroutines."""
+    global driver_codes
+    driver_codes = tuple([function.__code__ for function in functions])
 
 
 cdef Activation* deferred_by(Activation* a) noexcept:
@@ -279,8 +325,8 @@ cdef Activation* deferred_by(Activation* a) noexcept:
     cdef const void* here = a.here
     cdef PyObject* code = function_code(a.function)
     cdef Activation* by = a.outer
-    if (<object>code).co_flags & (CO_GENERATOR | CO_COROUTINE | CO_ASYNC_GENERATOR):    # its own frame lies between
-        here = below(<const Frame*>here)
+    if here != NULL and is_driven(code):
+        here = above_driver(<const Frame*>here)
     while by != NULL and not runs(by, here, code):
         by = by.outer
     return by
@@ -307,7 +353,7 @@ cdef PyObject* stop(Activation* a, PyObject* returning) noexcept:
     if raised == NULL or not is_exception(raised):
         INCREF(NONE)
         return NONE
-    a.raised = a.beneath if a.beneath != NULL else ended_thread(raised)
+    a.raised = a.beneath if a.beneath != NULL else ended_thread(raised, <PyObject*>a.calling.below)
     a.beneath = NULL
     before = a.result
     INCREF(returning)
@@ -316,12 +362,13 @@ cdef PyObject* stop(Activation* a, PyObject* returning) noexcept:
     return raised
 
 
-cdef PyObject* ended_thread(PyObject* raised) noexcept:
-    """The Goexit that this exception came in place of, in a function further in: it goes on."""
+cdef PyObject* ended_thread(PyObject* raised, PyObject* around) noexcept:
+    """The Goexit that this exception came in place of, in a function further in: it goes on. Not one that was being
+    handled already, around the function."""
     cdef object error = (<object>raised).__context__
     cdef int steps
     for steps in range(1000):
-        if error is None:
+        if error is None or <PyObject*>error == around:
             return NULL
         if isinstance(error, Goexit):
             INCREF(<PyObject*>error)
@@ -378,7 +425,7 @@ cdef PyObject* call_defer(PyObject* module, PyObject* const* arguments, Py_ssize
     call.count = count - 1
     INCREF(arguments[0])
     call.function = arguments[0]
-    call.below = a.last
+    call.below = <void*>a.last
     a.last = call
     INCREF(arguments[0])
     return arguments[0]
@@ -389,8 +436,8 @@ cdef Activation* find(Frame* frame) noexcept:
     cdef Activation* a
     if frame != NULL:
         a = activation_of(frame)
-        if a == NULL and (<object>code_at(frame)).co_name in ("<listcomp>", "<setcomp>", "<dictcomp>"):
-            frame = frame_below(frame)          # up to Python 3.11 a comprehension is a function of its own
+        if a == NULL:
+            frame = out_of_comprehensions(frame)
             a = activation_of(frame)
         if a != NULL:
             return a
@@ -398,6 +445,17 @@ cdef Activation* find(Frame* frame) noexcept:
     else:
         refuse(RuntimeError_, "defer() outside of any Python function")
     return NULL
+
+
+cdef Frame* out_of_comprehensions(Frame* frame) noexcept:
+    """Up to Python 3.11 a comprehension is a function of its own."""
+    cdef Frame* outer
+    while (<object>code_at(frame)).co_name in ("<listcomp>", "<setcomp>", "<dictcomp>"):
+        outer = frame_below(frame)
+        if outer == NULL:
+            break
+        frame = outer
+    return frame
 
 
 cdef object qualified_name(object code):
@@ -409,7 +467,7 @@ cdef PyObject* call_recover(PyObject* module, PyObject* const* arguments, Py_ssi
     cdef Frame* frame = frame_now()
     if not wants(names, count, arguments, &returning):
         return NULL
-    return stop(recovering(frame) if frame != NULL else NULL, returning)
+    return stop(recovering(out_of_comprehensions(frame)) if frame != NULL else NULL, returning)
 
 
 cdef PyObject* recover_as_deferred(Activation* a, Call* call) noexcept:
@@ -453,6 +511,7 @@ cdef PyObject* call_function(PyObject* self, PyObject* const* arguments, size_t 
 
 
 @cython.final
+@cython.no_gc_clear                     # the function can break every cycle, and is called as long as this exists
 cdef class Deferring:
     """What @deferring makes of a function: called like it, and with its names, signature and attributes."""
 
@@ -461,6 +520,18 @@ cdef class Deferring:
 
     def __get__(self, instance, owner):
         return self if instance is None else bound(self, instance)
+
+    def __set_name__(self, owner, name):
+        if name == "__init_subclass__" or name == "__class_getitem__":      # as Python does with functions of these names
+            setattr(owner, name, classmethod(self))
+
+    def __setattr__(self, name, value):
+        if name == "__defaults__" or name == "__kwdefaults__":
+            setattr(self.function, name, value)
+        elif name == "__code__":
+            raise TypeError(f"the code of {self!r} cannot be replaced: put @deferring above what does that")
+        else:
+            PyObject_GenericSetAttr(self, name, value)
 
     def __getattr__(self, name):
         return getattr(self.function, name)
@@ -476,7 +547,8 @@ cdef class Deferring:
         return self.__qualname__        # as functions are pickled: by name
 
 
-cdef Deferring deferring_function(function):
+cpdef Deferring deferring_function(function):
+    """Of one that runs from its beginning to its end."""
     cdef Deferring made = Deferring.__new__(Deferring)
     made.vectorcall = call_function
     made.function = function
@@ -484,11 +556,6 @@ cdef Deferring deferring_function(function):
     if function.__closure__ is None and "<locals>" not in function.__qualname__:
         make_immortal(<PyObject*>made)  # as free-threaded Python 3.13 does with such functions themselves
     return made
-
-
-def make(function):
-    """A deferring function of one that runs from its beginning to its end."""
-    return deferring_function(function)
 
 
 # ---- types and functions that the class statements above cannot say --------------------------------------------
@@ -530,6 +597,8 @@ cdef PyMethodDef call_definition = PyMethodDef(ml_name=b"__call__", ml_meth=<voi
 
 
 cdef PyObject* call_method(PyObject* self, PyObject* const* arguments, Py_ssize_t count, PyObject* names) noexcept:
+    if (<Deferring>self).vectorcall == NULL:
+        return refuse(TypeError_, "deferring functions are made by @deferring")
     return (<Deferring>self).vectorcall(self, arguments, <size_t>count, names)
 
 

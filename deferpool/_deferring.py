@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Callable, Generator
 from typing import Any, TypeVar
 
 from deferpool import _bodies, _defer
-from deferpool._bodies import Body, hide
+from deferpool._bodies import Body
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -25,83 +25,56 @@ def deferring(function: Function, /) -> Function:
         made = type(function)(deferring(function.__func__))
     elif type(function) is not types.FunctionType:
         raise TypeError(f"@deferring takes a Python function, not {function!r}: put it next to the function itself")
-    elif function.__code__.co_flags & inspect.CO_ASYNC_GENERATOR:  # what it is, whatever it was marked as
-        made = _bodies.make(function, drive_asynchronous_generator, awaits=True)
-    elif function.__code__.co_flags & inspect.CO_COROUTINE:
-        made = _bodies.make(function, drive_coroutine, awaits=True)
-    elif function.__code__.co_flags & inspect.CO_GENERATOR:
-        made = _bodies.make(function, drive_generator, awaits=False)
     else:
-        made = _defer.make(function)
+        flags = function.__code__.co_flags  # what it is, whatever it was marked as
+        if flags & inspect.CO_ASYNC_GENERATOR:
+            made = _bodies.make(function, drive_asynchronous_generator)
+        elif flags & inspect.CO_COROUTINE:
+            made = _bodies.make(function, drive_coroutine)
+        elif flags & inspect.CO_ITERABLE_COROUTINE:
+            made = _bodies.make(function, drive_iterable_coroutine)
+        elif flags & inspect.CO_GENERATOR:
+            made = _bodies.make(function, drive_generator)
+        else:
+            made = _defer.deferring_function(function)
     return made  # type: ignore[no-any-return]
 
 
-# ---- drivers: first the function's own, and then one deferred call after the other --------------------------------
+# ---- drivers: all that they do is done by a Body ------------------------------------------------------------------
 #
 # Each hides its own line from tracebacks by going on with a bare `raise`, which adds none.
 
 def drive_generator(body: Body) -> Generator[Any, Any, Any]:
     try:
-        try:
-            body.returned((yield from body))
-        except BaseException:
-            body.raised()
-        while body.pending:
-            body.call()
-        return (yield from body.finish())
+        return (yield from body)
     except BaseException:
-        hide()
+        if body.returned():
+            return body.result
         raise
 
 
 async def drive_coroutine(body: Body) -> Any:
     try:
-        try:
-            body.returned(await body)
-        except BaseException:
-            body.raised()
-        while body.pending:
-            try:
-                if body.call():
-                    await body
-            except BaseException:
-                body.raised()
-        return await body.finish()
+        return await body
     except BaseException:
-        hide()
+        if body.returned():
+            return body.result
         raise
 
 
 async def drive_asynchronous_generator(body: Body) -> AsyncGenerator[Any, Any]:
-    generator = body.generator
-    try:
+    while True:
         try:
-            value = await body.step(generator.__anext__())
-            while True:
-                try:
-                    sent = yield value
-                except GeneratorExit:
-                    await body.step(generator.aclose())
-                    raise
-                except BaseException as error:
-                    hide()
-                    value = await body.step(generator.athrow(error))
-                else:
-                    value = await body.step(generator.asend(sent))
-        except StopAsyncIteration:
-            body.returned(None)
+            value = await body
+            while not body.ended:
+                body.gives((yield value))
+                value = await body
+            return
         except BaseException:
-            body.raised()
-        while body.pending:
-            try:
-                if body.call():
-                    await body
-            except BaseException:
-                body.raised()
-        await body.finish()
-    except BaseException:
-        hide()
-        raise
+            if not body.takes():
+                raise
 
 
-_bodies.drivers(drive_generator, drive_coroutine, drive_asynchronous_generator)
+drive_iterable_coroutine = types.coroutine(types.FunctionType(drive_generator.__code__, globals()))
+
+_defer.drivers(drive_generator, drive_coroutine, drive_asynchronous_generator, drive_iterable_coroutine)

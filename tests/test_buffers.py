@@ -138,14 +138,17 @@ def test_extremes(mode: Mode, name: str, limit: int) -> None:
 
 @pytest.mark.parametrize("use", [lambda pool: pool.get(1), deferpool.BufferPool.stats, repr])
 def test_a_pool_that_is_being_made_is_nobodys_yet(use: Callable[[deferpool.BufferPool], object]) -> None:
-    found = []
+    found: list[int] = []
+
+    def pools() -> set[int]:
+        return {id(each) for each in gc.get_objects() if type(each) is deferpool.BufferPool}
 
     class Size:
         def __index__(self) -> int:
-            found.extend(each for each in gc.get_objects() if type(each) is deferpool.BufferPool and id(each) not in before)
+            found.extend(pools() - before)
             return 4096
 
-    before = {id(each) for each in gc.get_objects()}
+    before = pools()
     pool = deferpool.BufferPool([Size()], sched=private_sched())
     assert found == []
     assert any(each is pool for each in gc.get_objects())
@@ -345,9 +348,10 @@ def test_what_is_not_asked_for_is_not_told(flags: int) -> None:
     for source in (deferpool.BufferPool(sched=private_sched()).get(5), bytearray(5)):
         view = View()
         ctypes.pythonapi.PyObject_GetBuffer(ctypes.py_object(source), ctypes.byref(view), flags)
-        told.append((view.len, view.itemsize, view.readonly, view.ndim, view.format, bool(view.shape), bool(view.strides)))
+        told.append((view.len, view.itemsize, view.readonly, view.ndim))
+        told.append((view.format, bool(view.shape), bool(view.strides)))
         ctypes.pythonapi.PyBuffer_Release(ctypes.byref(view))
-    assert told[0] == told[1]
+    assert told[:2] == told[2:]
 
 
 def test_reads_and_receives_go_into_it() -> None:

@@ -543,9 +543,30 @@ def test_what_drives_is_not_to_be_used_by_hand() -> None:
     by_hand = kind.__new__(kind)
     with pytest.raises(RuntimeError):
         by_hand.send(None)
-    with pytest.raises(RuntimeError):
-        by_hand.raised()
-    assert by_hand.call() is False
+    with pytest.raises(KeyError):
+        by_hand.throw(KeyError())
+    assert by_hand.close() is None
+    assert by_hand.takes() is False
+    assert by_hand.returned() is False
+
+
+def test_what_drives_cannot_be_used_from_within() -> None:
+    made: list[Any] = []
+    errors: list[str] = []
+
+    @deferring
+    def generator() -> Generator[None, None, None]:
+        body = made[0].gi_yieldfrom or inspect.getgeneratorlocals(made[0])["body"]
+        for use in (lambda: body.send(None), body.close, lambda: body.throw(KeyError())):
+            with pytest.raises(ValueError, match="^generator already executing$") as raised:
+                use()
+            errors.append(str(raised.value))
+        defer(errors.append, "deferred")
+        yield
+
+    made.append(generator())
+    list(made[0])
+    assert errors == ["generator already executing"] * 3 + ["deferred"]
 
 
 class Collecting:

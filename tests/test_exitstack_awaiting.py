@@ -174,7 +174,7 @@ def test_never_awaited() -> None:
 
 
 def test_the_collector_runs_while_one_ends() -> None:
-    """In a weak reference's callback, for one; and whoever hears that it was never awaited may keep a weak reference."""
+    """In a weak reference's callback, for one; and whoever hears of one that was never awaited may keep such a one."""
     code = """if True:
         import deferpool, gc, warnings, weakref
         for again in range(20):
@@ -301,7 +301,7 @@ def ending(coroutine: Any, *thrown: BaseException) -> object:
      lambda stack: ending(stack.aclose(), GeneratorExit()),
      lambda stack: ending(stack.aclose(), StopIteration(5)),
      lambda stack: (stack.push_async_callback(lambda: fails(StopIteration(3))), ending(stack.aclose())),
-     lambda stack: (stack.push_async_callback(lambda: Throws(ValueError("inner"))), started(stack.aclose(), KeyError())),
+     lambda stack: (stack.push_async_callback(lambda: Throws(ValueError("i"))), started(stack.aclose(), KeyError())),
      lambda stack: (stack.push_async_callback(lambda: Once(1)), started(stack.aclose(), KeyError("in"))),
      lambda stack: (stack.push_async_callback(lambda: ReturnsCoroutine("generator")), ending(stack.aclose())),
      lambda stack: (stack.push_async_callback(lambda: ReturnsCoroutine("coroutine")), ending(stack.aclose())),
@@ -312,7 +312,7 @@ def test_ends_as_theirs(body: Callable[[Any], object]) -> None:
     """And the other exits see the same."""
     told = []
     for module in BOTH:
-        stack, seen = module.AsyncExitStack(), []
+        stack, seen = module.AsyncExitStack(), list[str]()
         stack.push(lambda *details, seen=seen: seen.append(repr(details[1])))
         told.append((re.sub(" at 0x[0-9a-f]+", "", repr(body(stack))), seen))
     assert told[0] == told[1]

@@ -35,6 +35,11 @@ def test_removed_ps_hold_nothing(n: int) -> None:
     assert pool.bound == n * 8 + 1024
 
 
+def take_and_drop(pool: Any) -> None:
+    taken = [pool.new(1) if isinstance(pool, deferpool.RecordPool) else pool.get(1) for _ in range(8)]
+    del taken
+
+
 @pytest.mark.parametrize("kind", [deferpool.RecordPool, deferpool.BufferPool])
 def test_a_pool_that_a_finalizer_has_saved_follows(kind: Callable[..., Any]) -> None:
     """The collector had ended the weak reference by which the Sched knew it."""
@@ -52,14 +57,13 @@ def test_a_pool_that_a_finalizer_has_saved_follows(kind: Callable[..., Any]) -> 
     Cycle()
     gc.collect()
     (pool,) = saved
-    take, give = (pool.new, pool.free) if kind is deferpool.RecordPool else (pool.get, deferpool.Buffer.release)
     for _ in range(4):
-        in_thread(lambda: [give(taken) for taken in [take(1) for _ in range(8)]])
+        in_thread(lambda: take_and_drop(pool))
     assert pool.stats()["cached"] == 32 == sched.stats()["cached"]
     sched.procresize(1)
     assert pool.stats()["cached"] == 8 == pool.bound
     saved.clear()
-    del pool, take, give
+    del pool
     gc.collect()
     assert sched.stats()["pools"] == []
 

@@ -1,0 +1,627 @@
+"""How generators and coroutines that defer end when something comes in between: a signal, a close, the collector."""
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import gc
+import random
+import signal
+import sys
+import time
+import types
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from typing import Any
+
+import pytest
+from helpers import output_of
+
+from deferpool import Goexit, defer, deferring, goexit, recover
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals")
+
+
+def run_now(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """Of one that never waits."""
+    try:
+        coroutine.send(None)
+    except StopIteration as stop:
+        return stop.value
+    raise AssertionError("it waits")
+
+
+FREE_THREADED = not getattr(sys, "_is_gil_enabled", lambda: True)()
+
+
+class Interrupt(BaseException):
+    pass
+
+
+async def through(made: AsyncGenerator[Any, Any]) -> list[Any]:
+    return [each async for each in made]
+
+
+KINDS: dict[str, Callable[..., Any]] = {}
+
+
+def kind(run: Callable[[Any], Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    def add(made: Callable[..., Any]) -> Callable[..., Any]:
+        KINDS[made.__name__] = lambda *given: run(made(*given))
+        return made
+    return add
+
+
+@kind(lambda nothing: nothing)
+@deferring
+def plain(log: list[int], calls: int, last: Callable[[], object]) -> None:
+    for i in range(calls):
+        defer(log.append, i)
+    defer(last)
+
+
+@kind(list)
+@deferring
+def of_a_generator(log: list[int], calls: int, last: Callable[[], object]) -> Generator[None, None, None]:
+    for i in range(calls):
+        defer(log.append, i)
+    defer(last)
+    yield
+
+
+@kind(run_now)
+@deferring
+async def of_a_coroutine(log: list[int], calls: int, last: Callable[[], object]) -> None:
+    for i in range(calls):
+        defer(log.append, i)
+    defer(last)
+
+
+@kind(lambda made: run_now(through(made)))
+@deferring
+async def of_an_asynchronous_one(log: list[int], calls: int, last: Callable[[], object]) -> AsyncGenerator[None, None]:
+    for i in range(calls):
+        defer(log.append, i)
+    defer(last)
+    yield
+
+
+every_kind = pytest.mark.parametrize("run", KINDS.values(), ids=KINDS)
+
+
+@every_kind
+def test_a_signal_loses_nothing(run: Callable[..., Any]) -> None:
+    """Its handler raises at the next place where Python code looks for signals."""
+    sends = ctypes.CDLL(None)["raise"]
+    log: list[int] = []
+    with pytest.raises(KeyboardInterrupt):
+        run(log, 3, lambda: sends(signal.SIGINT))
+    assert log == [2, 1, 0]
+
+
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited", "ignore::pytest.PytestUnraisableExceptionWarning")
+@every_kind
+def test_no_signal_loses_anything(run: Callable[..., Any]) -> None:
+    """Wherever it comes, the deferred calls of which one has run run to the last."""
+    armed = False
+
+    def handler(*_: object) -> None:
+        if armed:
+            raise Interrupt
+
+    before = signal.signal(signal.SIGALRM, handler)
+    interrupted = 0
+    try:
+        until = time.monotonic() + 0.7
+        while time.monotonic() < until or not interrupted:
+            log: list[int] = []
+            made = [run, log, 100, int]
+            try:
+                armed = True
+                signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-6, 4e-5))
+                made[0](*made[1:])  # type: ignore[operator]
+            except Interrupt:
+                interrupted += 1
+            armed = False
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            assert not log or log[-1] == 0, f"{len(log)} have run, down to {log[-1]}"
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_a_signal_between_two_steps_of_an_asynchronous_generator() -> None:
+    """The function ends first, and what it has deferred runs then."""
+    sends = ctypes.CDLL(None)["raise"]
+    log: list[str] = []
+
+    @deferring
+    async def generator() -> AsyncGenerator[int, None]:
+        defer(log.append, "deferred")
+        try:
+            yield 1
+            sends(signal.SIGALRM)
+            yield 2
+        finally:
+            log.append("finally")
+
+    def handler(*_: object) -> None:
+        raise Interrupt
+
+    before = signal.signal(signal.SIGALRM, handler)
+    try:
+        with pytest.raises(Interrupt):
+            run_now(through(generator()))
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert log == ["finally", "deferred"]
+
+
+# ---- what tells the end of a generator is not to be raised ----------------------------------------
+
+@every_kind
+def test_a_stop_iteration_is_an_error(run: Callable[..., Any]) -> None:
+    def stops() -> None:
+        raise StopIteration(7)
+
+    log: list[int] = []
+    wanted = StopIteration if run is KINDS["plain"] else RuntimeError
+    with pytest.raises(wanted) as raised:
+        run(log, 2, stops)
+    assert log == [1, 0]
+    if wanted is RuntimeError:
+        assert str(raised.value).endswith("raised StopIteration")
+        assert isinstance(raised.value.__cause__, StopIteration)
+
+
+def test_a_stop_iteration_while_traced() -> None:
+    before = sys.gettrace()
+    try:
+        sys.settrace(lambda *_: None)
+        with pytest.raises(RuntimeError, match="^generator raised StopIteration$"):
+            KINDS["of_a_generator"]([], 0, lambda: next(iter(())))
+    finally:
+        sys.settrace(before)
+
+
+def test_a_stop_async_iteration_is_an_error() -> None:
+    async def stops() -> None:
+        raise StopAsyncIteration
+
+    with pytest.raises(RuntimeError, match="^async generator raised StopAsyncIteration$"):
+        KINDS["of_an_asynchronous_one"]([], 0, stops)
+    with pytest.raises(StopAsyncIteration):
+        KINDS["of_a_coroutine"]([], 0, stops)
+
+
+# ---- close ----------------------------------------
+
+def closings(wrap: bool) -> list[Any]:
+    """What is seen by what runs last, and what comes of it, in functions that take a close in four ways."""
+    seen: list[Any] = []
+
+    def last() -> None:
+        error = sys.exc_info()[1]
+        seen.append((repr(error), repr(error.__context__) if error else None))
+
+    def made(body: Callable[[], Generator[Any, Any, Any]]) -> Generator[Any, Any, Any]:
+        @deferring
+        def deferred() -> Generator[Any, Any, Any]:
+            defer(last)
+            return (yield from body())
+
+        def nested() -> Generator[Any, Any, Any]:
+            try:
+                return (yield from body())
+            finally:
+                last()
+
+        return deferred() if wrap else nested()
+
+    def falls() -> Generator[Any, Any, Any]:
+        yield 1
+
+    def returns() -> Generator[Any, Any, Any]:
+        try:
+            yield 1
+        except GeneratorExit:
+            return 5
+
+    def raises() -> Generator[Any, Any, Any]:
+        try:
+            yield 1
+        except GeneratorExit:
+            raise KeyError("k") from None
+
+    def was_thrown_into() -> Generator[Any, Any, Any]:
+        try:
+            yield 1
+        except ValueError:
+            yield 2
+
+    for body in (falls, returns, raises, was_thrown_into):
+        generator = made(body)
+        next(generator)
+        if body is was_thrown_into:
+            generator.throw(ValueError("thrown"))
+        try:
+            seen.append(generator.close())  # type: ignore[func-returns-value]
+        except KeyError as error:
+            seen.append(repr(error))
+    return seen
+
+
+def test_a_close_is_as_with_finally() -> None:
+    assert closings(True) == closings(False)
+
+
+def test_a_close_that_is_ignored_loses_nothing() -> None:
+    log: list[str] = []
+
+    @deferring
+    def generator() -> Generator[int, None, None]:
+        defer(log.append, "first")
+        defer(log.append, "last")
+        try:
+            yield 1
+        except GeneratorExit:
+            yield 2
+        finally:
+            log.append("finally")
+
+    made = generator()
+    next(made)
+    with pytest.raises(RuntimeError, match="^generator ignored GeneratorExit$"):
+        made.close()
+    assert log == ["finally", "last", "first"]
+
+
+def test_a_coroutine_that_is_closed_while_it_cleans_up() -> None:
+    log: list[Any] = []
+
+    async def waits() -> None:
+        try:
+            await Once()
+        except GeneratorExit:
+            log.append("closed")
+            raise
+
+    @deferring
+    async def coroutine() -> None:
+        defer(log.append, "first")
+        defer(waits)
+        raise KeyError("in flight")
+
+    made = coroutine()
+    made.send(None)
+    made.close()
+    assert log == ["closed", "first"]
+
+
+class Once:
+    def __await__(self) -> Generator[int, None, None]:
+        yield 1
+
+
+# ---- what is being handled ----------------------------------------
+
+def test_after_a_recover_by_an_awaited_one_nothing_is_handled() -> None:
+    seen: list[object] = []
+
+    async def stops() -> None:
+        await Once()
+        seen.append(repr(recover()))
+
+    @deferring
+    async def coroutine() -> None:
+        defer(lambda: seen.append(sys.exc_info()[1]))
+        defer(stops)
+        raise ValueError("old")
+
+    made = coroutine()
+    made.send(None)
+    with pytest.raises(StopIteration):
+        made.send(None)
+    assert seen == ["ValueError('old')", None]
+
+
+def test_what_was_thrown_into_an_asynchronous_generator_is_over_when_it_is() -> None:
+    seen: list[object] = []
+
+    @deferring
+    async def generator() -> AsyncGenerator[int, None]:
+        try:
+            yield 1
+        except KeyError as error:
+            seen.append(repr(error))
+        seen.append(sys.exc_info()[1])
+        yield 2
+
+    async def use() -> None:
+        made = generator()
+        await made.__anext__()
+        seen.append(await made.athrow(KeyError("k")))
+
+    run_now(use())
+    assert seen == ["KeyError('k')", None, 2]
+
+
+def test_a_recover_in_what_cleans_up_during_goexit() -> None:
+    """A Goexit that is being handled further out is not what a recovered exception came in place of."""
+    log: list[str] = []
+
+    @deferring
+    def safe() -> None:
+        @defer
+        def _() -> None:
+            log.append(repr(recover()))
+        raise ValueError("inner")
+
+    def cleanup() -> None:
+        log.append("begins")
+        safe()
+        log.append("ends")
+
+    @deferring
+    def ending() -> None:
+        defer(cleanup)
+        goexit()
+
+    with pytest.raises(Goexit):
+        ending()
+    assert log == ["begins", "ValueError('inner')", "ends"]
+    try:
+        goexit()
+    except Goexit:
+        safe()
+
+
+# ---- asynchronous generators and event loops ----------------------------------------
+
+@pytest.mark.parametrize("cycle", [False, True])
+def test_an_event_loop_closes_an_asynchronous_generator_once(cycle: bool) -> None:
+    """At its end, and when the collector has found one: it knows of one generator only, and that one ends the other."""
+    log: list[object] = []
+
+    @deferring
+    async def generator(box: list[Any]) -> AsyncGenerator[int, None]:
+        defer(log.append, "deferred")
+        try:
+            yield 1
+        finally:
+            log.append("finally begins")
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            log.append("finally ends")
+
+    kept: list[Any] = []
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: log.append(context["message"]))
+        box: list[Any] = []
+        box.append(generator(box))
+        await box[0].__anext__()
+        if cycle:
+            del box
+            gc.collect()
+            for _ in range(20):
+                await asyncio.sleep(0)
+        else:
+            kept.append(box)
+
+    asyncio.run(main())
+    assert log == ["finally begins", "finally ends", "deferred"]
+
+
+# ---- the collector ----------------------------------------
+
+@pytest.mark.skipif(FREE_THREADED, reason="there the collector has an order of its own")
+def test_a_cycle_ends_by_what_drives_it() -> None:
+    """So the function's own finally clause may defer still."""
+    log: list[object] = []
+
+    @deferring
+    def generator(box: list[Any]) -> Generator[None, None, None]:
+        try:
+            yield
+        finally:
+            defer(log.append, "generator")
+
+    @deferring
+    async def coroutine(box: list[Any]) -> None:
+        try:
+            await Once()
+        finally:
+            defer(log.append, "coroutine")
+
+    def leave(make: Callable[[list[Any]], Any]) -> None:
+        box: list[Any] = []
+        box.append(make(box))
+        box[0].send(None)
+
+    for make in (generator, coroutine):
+        leave(make)
+        gc.collect()
+    assert log == ["generator", "coroutine"]
+
+
+# ---- kinds of functions ----------------------------------------
+
+def test_a_generator_of_types_coroutine() -> None:
+    log: list[object] = []
+
+    async def later() -> None:
+        log.append("awaited")
+
+    @deferring
+    @types.coroutine
+    def waits() -> Generator[int, Any, str]:
+        defer(log.append, "deferred")
+        defer(later)
+        yield 1
+        return "returned"
+
+    async def use() -> None:
+        log.append(await waits())
+
+    made = use()
+    assert made.send(None) == 1
+    with pytest.raises(StopIteration):
+        made.send(None)
+    assert log == ["awaited", "deferred", "returned"]
+    with pytest.raises(TypeError, match="cannot be replaced: put @deferring above what does that"):
+        types.coroutine(generator)
+
+
+def test_a_coroutine_that_recurses_to_the_limit() -> None:
+    log: list[int] = []
+
+    @deferring
+    async def deeper(n: int) -> None:
+        defer(log.append, n)
+        await deeper(n + 1)
+
+    with pytest.raises(RecursionError):
+        run_now(deeper(0))
+    assert log == [*reversed(range(len(log)))]
+    assert len(log) > 50
+
+
+@pytest.mark.parametrize("thrown", [int, 5, "error"])
+def test_what_is_thrown_must_be_an_exception(thrown: Any) -> None:
+    class Iterates:
+        def __await__(self) -> Any:
+            return iter([1])
+
+    @deferring
+    async def coroutine() -> None:
+        defer(Iterates)
+
+    made = coroutine()
+    made.send(None)
+    with pytest.raises(TypeError, match="exceptions must be classes or instances deriving from BaseException, not"):
+        made.throw(thrown)
+
+
+@pytest.mark.parametrize("given", ["5", "a coroutine"])
+def test_what_is_awaited_must_give_an_iterator(given: str) -> None:
+    async def nothing() -> None:
+        pass
+
+    kept = nothing() if given == "a coroutine" else 5
+
+    class Wrong:
+        def __await__(self) -> Any:
+            return kept
+
+    @deferring
+    async def coroutine() -> None:
+        defer(Wrong)
+
+    with pytest.raises(TypeError, match=r"^__await__\(\) returned "):
+        run_now(coroutine())
+    if given == "a coroutine":
+        kept.close()  # type: ignore[union-attr]
+
+
+def test_comprehensions_in_each_other() -> None:
+    log: list[object] = []
+
+    @deferring
+    def function() -> None:
+        [[defer(log.append, (i, j)) for j in range(2)] for i in range(2)]
+
+    @deferring
+    def recovering() -> None:
+        @defer
+        def _() -> None:
+            log.append([repr(recover()) for _ in (1,)])
+        raise KeyError("k")
+
+    function()
+    recovering()
+    assert log == [(1, 1), (1, 0), (0, 1), (0, 0), ["KeyError('k')"]]
+
+
+def test_a_comprehension_with_nothing_below() -> None:
+    code = """if True:
+        import _thread, deferpool, time, types
+        def below():
+            try:
+                deferpool.defer(print)
+            except RuntimeError as error:
+                told.append(str(error))
+        told = []
+        below = types.FunctionType(below.__code__.replace(co_name="<listcomp>"), globals())
+        _thread.start_new_thread(below, ())
+        while not told:
+            time.sleep(0.001)
+        print("which is not @deferring" in told[0])
+    """
+    assert output_of(code) == "True"
+
+
+@deferring
+def function() -> None:
+    pass
+
+
+@deferring
+def generator() -> Generator[None, None, None]:
+    yield
+
+
+def test_one_that_was_not_made_by_deferring_is_not_called() -> None:
+    kind: Any = type(function)
+    blank = kind.__new__(kind)
+    for call in (blank, blank.__call__):
+        with pytest.raises(TypeError):
+            call()
+
+
+def test_defaults_are_the_functions() -> None:
+    @deferring
+    def function(a: int = 1, *, b: int = 2) -> tuple[int, int]:
+        return a, b
+
+    made: Any = function
+    made.__defaults__ = (3,)
+    made.__kwdefaults__ = {"b": 4}
+    assert function() == (3, 4)
+    with pytest.raises(TypeError, match="cannot be replaced"):
+        made.__code__ = made.__code__
+
+
+def test_methods_that_python_makes_class_methods() -> None:
+    log: list[object] = []
+
+    class Base:
+        @deferring
+        def __init_subclass__(cls) -> None:
+            defer(log.append, cls.__name__)
+
+        @deferring
+        def __class_getitem__(cls, item: object) -> object:
+            defer(log.append, item)
+            return cls
+
+    class Derived(Base):
+        pass
+
+    assert Derived[int] is Derived  # type: ignore[misc]
+    assert log == ["Derived", int]
+
+
+def test_greenlets_that_are_imported_meanwhile() -> None:
+    pytest.importorskip("greenlet")
+    code = """if True:
+        import _thread, deferpool, time
+        told = []
+        @deferpool.deferring
+        def function():
+            import greenlet
+            deferpool.defer(told.append, "deferred")
+        _thread.start_new_thread(function, ())
+        while not told:
+            time.sleep(0.001)
+        print(told)
+    """
+    assert output_of(code) == "['deferred']"
