@@ -344,7 +344,7 @@ class View(ctypes.Structure):
 @pytest.mark.parametrize("flags", [0, 0x1, 0x4, 0x8, 0x8 | 0x4, 0x10 | 0x8, 0x10 | 0x8 | 0x4, 0x100 | 0x10 | 0x8 | 0x4])
 def test_what_is_not_asked_for_is_not_told(flags: int) -> None:
     """As bytearray does: PyBUF_FORMAT is 4, PyBUF_ND 8, and PyBUF_STRIDES has 0x10 and PyBUF_ND."""
-    told = []
+    told: list[tuple[object, ...]] = []
     for source in (deferpool.BufferPool(sched=private_sched()).get(5), bytearray(5)):
         view = View()
         ctypes.pythonapi.PyObject_GetBuffer(ctypes.py_object(source), ctypes.byref(view), flags)

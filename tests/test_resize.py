@@ -56,9 +56,9 @@ def test_a_pool_that_a_finalizer_has_saved_follows(kind: Callable[..., Any]) -> 
 
     Cycle()
     gc.collect()
-    (pool,) = saved
+    pool = saved[0]
     for _ in range(4):
-        in_thread(lambda: take_and_drop(pool))
+        in_thread(lambda: take_and_drop(saved[0]))
     assert pool.stats()["cached"] == 32 == sched.stats()["cached"]
     sched.procresize(1)
     assert pool.stats()["cached"] == 8 == pool.bound
