@@ -26,6 +26,7 @@ cdef extern from "frames.h":
     ctypedef struct Frame "dp_frame":
         pass
     Frame* frame_of_generator "dp_frame_of_generator"(PyObject* generator) noexcept
+    PyObject* handled "dp_handled"() noexcept
     PyObject* vectorcall "dp_call"(PyObject*, PyObject* const*, size_t, PyObject*) noexcept
 
 cdef extern from "Python.h":
@@ -44,7 +45,6 @@ cdef extern from "Python.h":
     int set_traceback "PyException_SetTraceback"(PyObject*, PyObject*) noexcept
     void set_cause "PyException_SetCause"(PyObject*, PyObject*) noexcept
     void set_context "PyException_SetContext"(PyObject*, PyObject*) noexcept
-    void PyErr_SetNone(PyObject*) noexcept
     void PyErr_NoMemory() noexcept
     void PyErr_Clear() noexcept
 
@@ -214,24 +214,28 @@ cdef class Body:
 cdef int resume(Body body, PyObject* value, PyObject** result) noexcept:
     """What is driven, by a value."""
     cdef PyObject* driven = <PyObject*>body.driven
-    cdef PyObject* before
+    cdef PyObject* before = NULL
+    cdef bint shown
     cdef int status
     INCREF(driven)
-    before = begin(body)
+    shown = begin(body, &before)
     status = send(driven, value, result)
-    pause(body, before)
+    pause(body, shown, before)
     DECREF(driven)
     return status
 
 
-cdef PyObject* begin(Body body) noexcept:
-    """What is driven runs from here to pause. What a deferred call gave sees the exception in flight, and no other."""
+cdef bint begin(Body body, PyObject** before) noexcept:
+    """What is driven runs from here to pause. Whether it is what a deferred call gave, and sees an exception in flight."""
+    cdef bint shown = body.current != NULL and body.activation.raised != NULL
     enter_here(&body.activation)
-    return show_in_flight(&body.activation) if body.current != NULL else NULL
+    if shown:
+        before[0] = show_in_flight(&body.activation)
+    return shown
 
 
-cdef void pause(Body body, PyObject* before) noexcept:
-    if body.current != NULL:
+cdef void pause(Body body, bint shown, PyObject* before) noexcept:
+    if shown:
         XDECREF(swap_handled(before))
     leave(&body.activation)
 
@@ -431,10 +435,12 @@ cdef PyObject* throw_into_body(PyObject* self, PyObject* const* arguments, Py_ss
 
 cdef int throw_into_driven(Body body, PyObject* const* arguments, Py_ssize_t count, PyObject** result) noexcept:
     cdef PyObject* driven = <PyObject*>body.driven
-    cdef PyObject* before
+    cdef PyObject* before = NULL
     cdef PyObject* method
+    cdef bint shown
+    cdef int status
     INCREF(driven)
-    before = begin(body)
+    shown = begin(body, &before)
     method = attribute(driven, <PyObject*>"throw")
     if method != NULL:
         result[0] = vectorcall(method, arguments, <size_t>count, NULL)
@@ -442,9 +448,21 @@ cdef int throw_into_driven(Body body, PyObject* const* arguments, Py_ssize_t cou
     elif matches(AttributeError_):
         PyErr_Clear()
         throw_here(arguments, count)
-    pause(body, before)
+    status = as_send_says(result) if method != NULL else FAILED
+    if status == FAILED:
+        chain(body)
+    pause(body, shown, before)
     DECREF(driven)
-    return as_send_says(result) if method != NULL else FAILED
+    return status
+
+
+cdef void chain(Body body) noexcept:
+    """What was thrown into what a deferred call gave has the exception in flight as its context."""
+    cdef PyObject* raised
+    if body.current != NULL and body.activation.raised != NULL:
+        raised = take_raised()
+        PyErr_SetObject(<PyObject*>type_of(raised), raised)
+        DECREF(raised)
 
 
 cdef void throw_here(PyObject* const* arguments, Py_ssize_t count) noexcept:
@@ -473,15 +491,20 @@ cdef PyObject* close_body(PyObject* self, PyObject* nothing) noexcept:
     """The driver is being closed, and will get a GeneratorExit after this."""
     cdef Body body = <Body>self
     cdef PyObject* result = NULL
+    cdef PyObject* exit
     cdef int status
     if not may_go_on(body):
         return NULL
     if body.driven is not None:
+        exit = new_exit()
+        if exit == NULL:
+            return NULL
         body.running = True
         if body.inner is not None:
-            status = throw_into_driven(body, &GeneratorExit_, 1, &result)
+            status = throw_into_driven(body, &exit, 1, &result)
         else:
-            status = close_driven(body)
+            status = close_driven(body, exit)
+        DECREF(exit)
         status = go_on(body, status, &result)
         while not body.ended:           # somebody goes on in spite of it
             DECREF(result)
@@ -499,21 +522,33 @@ cdef PyObject* close_body(PyObject* self, PyObject* nothing) noexcept:
     return NONE
 
 
-cdef int close_driven(Body body) noexcept:
-    """What a deferred call gave to be awaited is closed, and whoever awaits it gets a GeneratorExit. FAILED."""
+cdef PyObject* new_exit() noexcept:
+    """A GeneratorExit, with what the caller handles as its context. NULL, and an exception, when there is no memory."""
+    cdef PyObject* around = handled()
+    cdef PyObject* exit = call_none(GeneratorExit_)
+    if exit == NULL:
+        XDECREF(around)
+    elif around != NULL:
+        set_context(exit, around)
+    return exit
+
+
+cdef int close_driven(Body body, PyObject* exit) noexcept:
+    """What a deferred call gave to be awaited is closed, and whoever awaits it gets the GeneratorExit. FAILED."""
     cdef PyObject* driven = <PyObject*>body.driven
-    cdef PyObject* before
+    cdef PyObject* before = NULL
     cdef PyObject* done
+    cdef bint shown
     INCREF(driven)
-    before = begin(body)
+    shown = begin(body, &before)
     done = ask(driven, "close", NULL, 0)
-    if done != NULL:
-        DECREF(done)
-        PyErr_SetNone(GeneratorExit_)
-    elif matches(AttributeError_):
+    if done != NULL or matches(AttributeError_):
         PyErr_Clear()
-        PyErr_SetNone(GeneratorExit_)
-    pause(body, before)
+        XDECREF(done)
+        INCREF(exit)
+        put_raised(exit)
+    chain(body)
+    pause(body, shown, before)
     DECREF(driven)
     return FAILED
 

@@ -41,7 +41,6 @@ cdef extern from "Python.h":
     void PyType_Modified(PyTypeObject*) noexcept
     void INCREF "Py_INCREF"(PyObject*) noexcept
     void DECREF "Py_DECREF"(PyObject*) noexcept
-    void XINCREF "Py_XINCREF"(PyObject*) noexcept
     void XDECREF "Py_XDECREF"(PyObject*) noexcept
     PyObject* occurred "PyErr_Occurred"() noexcept
     PyObject* NONE "Py_None"

@@ -13,7 +13,7 @@ cimport cython
 from cpython.object cimport PyObject
 
 from deferpool._cpython cimport (
-    DECREF, HAVE_VECTORCALL, INCREF, METH_FASTCALL, METH_KEYWORDS, METH_NOARGS, METHOD_DESCRIPTOR, NONE, XDECREF, XINCREF,
+    DECREF, HAVE_VECTORCALL, INCREF, METH_FASTCALL, METH_KEYWORDS, METH_NOARGS, METHOD_DESCRIPTOR, NONE, XDECREF,
     PyErr_SetObject, PyMethodDef, PyTypeObject, RuntimeError_, TypeError_, add_method, call_none, make_immortal, put_raised,
     swap_handled, take_raised, type_of,
 )
@@ -209,10 +209,10 @@ cdef PyObject* run(Activation* a, Call* call) noexcept:
 
 
 cdef PyObject* show_in_flight(Activation* a) noexcept:
-    """sys.exc_info() shows the exception in flight, or none, until what this gives is swapped in again."""
+    """sys.exc_info() shows the exception in flight until what this gives is swapped in again."""
     cdef PyObject* before
     cdef PyObject* around
-    XINCREF(a.raised)
+    INCREF(a.raised)
     before = swap_handled(a.raised)
     around = before if before != NULL else handled_further_out()
     a.calling.below = <void*>around     # whoever handles it does so meanwhile

@@ -75,6 +75,7 @@ FACE_TESTS = (
     "recover",
     "deferring",
     "deferring_generators",
+    "deferring_endings",
     "exitstack",
     "exitstack_awaiting",
     "exitstack_face",
