@@ -8,6 +8,7 @@ DEFERPOOL_VARIANT builds the same sources for a purpose; `make help` tells how t
     explore      with schedule points, and models in place of the sections: for the schedule explorer
 """
 import os
+import sys
 from glob import glob
 
 from Cython.Build import cythonize
@@ -63,6 +64,7 @@ if dev:
 
 setup(
     ext_modules=cythonize(extensions, build_dir="build/cython", annotate=variant == "debug",
+                          nthreads=os.cpu_count() or 1 if sys.platform == "linux" else 0,  # forked, not spawned
                           compiler_directives={"language_level": "3", "freethreading_compatible": True}),
     packages=["deferpool", "deferpool.testing",
               *(["stress", "stress.bench", "stress.reports", "stress.scenarios"] if dev else [])],

@@ -28,10 +28,9 @@ table() {  # what has been run so far
 }
 
 interpreter() {  # the path of python<version>, from PATH or from pyenv; nothing where it is not installed
-    command -v "python$1" 2>/dev/null && "python$1" -c '' 2>/dev/null && return
     local found
-    for found in "${PYENV_ROOT:-$HOME/.pyenv}/versions/$1".*/bin/python; do
-        [ -x "$found" ] && echo "$found" && return
+    for found in "$(command -v "python$1" || true)" "${PYENV_ROOT:-$HOME/.pyenv}/versions/$1".*/bin/python; do
+        [ -x "$found" ] && "$found" -c '' 2>/dev/null && echo "$found" && return
     done
     return 0
 }
