@@ -62,10 +62,14 @@ extensions = [extension("deferpool", name) for name in LIBRARY]
 if dev:
     extensions += [extension("stress", name) for name in (EXPLORER if variant == "explore" else STRESS)]
 
+if sys.argv[1:2] not in (["sdist"], ["egg_info"], ["dist_info"]):  # these want the sources, and their names
+    extensions = cythonize(
+        extensions, build_dir="build/cython", annotate=variant == "debug",
+        nthreads=os.cpu_count() or 1 if sys.platform == "linux" else 0,  # forked, not spawned
+        compiler_directives={"language_level": "3", "freethreading_compatible": True})
+
 setup(
-    ext_modules=cythonize(extensions, build_dir="build/cython", annotate=variant == "debug",
-                          nthreads=os.cpu_count() or 1 if sys.platform == "linux" else 0,  # forked, not spawned
-                          compiler_directives={"language_level": "3", "freethreading_compatible": True}),
+    ext_modules=extensions,
     packages=["deferpool", "deferpool.testing",
               *(["stress", "stress.bench", "stress.reports", "stress.scenarios"] if dev else [])],
 )

@@ -19,7 +19,7 @@ cdef bint open_central(Central* c, uint32_t classes, uint32_t stripes, const uin
     for i in range(classes):
         terms = &c.terms[i]
         terms.cap = caps[i]
-        terms.half = max(caps[i] // 2, 1u)
+        terms.half = max(caps[i] // 2, <uint32_t>1)
         terms.weight = weights[i]
         batches = limit // (terms.half * terms.weight)
         terms.max_spares = 64 if batches >= 64 else <uint32_t>batches + 1   # never more than the limit could fill

@@ -289,7 +289,7 @@ def passing(Design design, Gate gate, unsigned thread, uint64_t pairs):
         if thread % 2 == 0:
             while done < 2 * pairs:                 # of both threads together
                 batch = next_in(queue)
-                for i in range(BATCH):
+                for i in range(<uint64_t>BATCH):
                     batch[i] = take(design, 64, i)
                 filled(queue)
                 done += BATCH
@@ -299,7 +299,7 @@ def passing(Design design, Gate gate, unsigned thread, uint64_t pairs):
                 batch = next_out(queue)
                 if batch == NULL:
                     break
-                for i in range(BATCH):
+                for i in range(<uint64_t>BATCH):
                     give(design, batch[i])
                 emptied(queue)
         began = thread_seconds() - began
