@@ -387,6 +387,8 @@ static int coroutine_clear(Coroutine *coroutine)
     return 0;
 }
 
+static void coroutine_dealloc(Coroutine *coroutine);
+
 static void coroutine_finalize(PyObject *self)
 {
     Coroutine *coroutine = (Coroutine *)self;
@@ -413,14 +415,11 @@ static void coroutine_finalize(PyObject *self)
         dp_raise(before);
 }
 
-static void coroutine_dealloc(Coroutine *coroutine)
+/* One that was not awaited to its end. */
+static DP_RARELY void coroutine_dealloc_early(Coroutine *coroutine, int told)
 {
-    int whole = coroutine->state == FINISHED && !PyObject_GC_IsFinalized((PyObject *)coroutine);
-    PyObject_GC_UnTrack(coroutine); /* before anybody is told: the collector may run meanwhile */
     Py_TRASHCAN_BEGIN(coroutine, coroutine_dealloc)
-    if (coroutine->weakrefs != NULL)
-        PyObject_ClearWeakRefs((PyObject *)coroutine);
-    if (!whole) {
+    if (!told) {
         PyObject_GC_Track(coroutine);
         if (PyObject_CallFinalizerFromDealloc((PyObject *)coroutine) < 0)
             goto lives;
@@ -429,13 +428,27 @@ static void coroutine_dealloc(Coroutine *coroutine)
             PyObject_ClearWeakRefs((PyObject *)coroutine);
     }
     finish(coroutine);
-    keep_stop(coroutine);
-    if (!whole || !keep(&used_coroutines, coroutine)) {
+    Py_CLEAR(coroutine->stop);
+    PyObject_GC_Del(coroutine);
+lives:;
+    Py_TRASHCAN_END
+}
+
+static void coroutine_dealloc(Coroutine *coroutine)
+{
+    int told = PyObject_GC_IsFinalized((PyObject *)coroutine);
+    PyObject_GC_UnTrack(coroutine); /* before anybody is told: the collector may run meanwhile */
+    if (coroutine->weakrefs != NULL)
+        PyObject_ClearWeakRefs((PyObject *)coroutine);
+    if (!DP_USUALLY(coroutine->state == FINISHED && !told)) {
+        coroutine_dealloc_early(coroutine, told);
+        return;
+    }
+    keep_stop(coroutine); /* it holds nothing else any more */
+    if (!keep(&used_coroutines, coroutine)) {
         Py_CLEAR(coroutine->stop);
         PyObject_GC_Del(coroutine);
     }
-lives:;
-    Py_TRASHCAN_END
 }
 
 static PyObject *coroutine_repr(PyObject *self)
