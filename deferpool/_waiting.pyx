@@ -227,7 +227,9 @@ async def wait_in_task(Line line, double timeout):
     cdef Waiter waiter = Waiter.__new__(Waiter)
     waiter.loop = get_running_loop()
     waiter.future = waiter.loop.create_future()
-    waiter.served = line.loops.setdefault(waiter.loop, deque())
+    waiter.served = line.loops.get(waiter.loop)
+    if waiter.served is None:
+        waiter.served = line.loops.setdefault(waiter.loop, deque())
     line.join(waiter)
     timer = waiter.loop.call_later(timeout, _settle_in_order, waiter.served, waiter.future) if timeout >= 0 else None
     try:

@@ -315,8 +315,9 @@ async def _acquire_in_task(Pool self, double timeout):
     cdef PyObject* found
     if got == NOTHING:
         got = LEFT
+        until = time.monotonic() + timeout
         while got == LEFT:
-            waiter = await wait_in_task(self.line, timeout)
+            waiter = await wait_in_task(self.line, timeout if timeout < 0 else max(0.0, until - time.monotonic()))
             got = (<Waiter>waiter).take(&item)
     found = prepared(self, got, item)
     result = <object>found
