@@ -14,8 +14,8 @@ from glob import glob
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
-LIBRARY = ["_block", "_bodies", "_central", "_defer", "_exitstack", "_pages", "_pool", "_sched", "_waiting", "buffers",
-           "objects", "records"]
+LIBRARY = ["_block", "_bodies", "_central", "_defer", "_exitstack", "_face", "_pages", "_pool", "_sched", "_waiting",
+           "buffers", "objects", "records"]
 MACROS = {
     "_pool": [("DP_ENGINE", "1")],  # these two hold thread-local storage and ask the kernel
     "_sched": [("DP_ENGINE", "1")],
@@ -28,6 +28,7 @@ HEADERS = {
     "_bodies": ["deferpool/interpreter.h", "deferpool/frames.h"],
     "_defer": [*OFTEN, "deferpool/frames.h"],
     "objects": [*OFTEN, "deferpool/lease.h", "deferpool/sharing.h"],
+    "_face": [*OFTEN, "deferpool/sharing.h"],
     "_pages": ["deferpool/pages.h", "deferpool/platform.h"],
     "buffers": [*OFTEN, "deferpool/pages.h", "deferpool/sharing.h"],
     "_exitstack": ["deferpool/interpreter.h", *glob("deferpool/exitstack/*.h")],

@@ -9,7 +9,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from deferpool._cpython cimport PyTypeObject, new_object
 from deferpool._handles cimport Handles, begin, end
 from deferpool._platform cimport SchedState, cas64, load32, load64, number_hint
-from deferpool._pool cimport ItemPool
+from deferpool._face cimport ItemPool
 
 cdef extern from "Python.h":
     """

@@ -1,6 +1,6 @@
 import sys
 
-from deferpool._pool import ItemPool
+from deferpool._face import ItemPool
 
 if sys.version_info >= (3, 12):
     from collections.abc import Buffer

@@ -15,12 +15,14 @@ from deferpool._cpython cimport (
     METH_FASTCALL, METH_NOARGS, METH_O, PyMethodDef, PyTypeObject, add_method, destructor, free_object,
     name_arguments,
 )
+from deferpool._face cimport (
+    ItemPool, checked_allocator, checked_cap, checked_debug, checked_limit, shared_pools, shown,
+)
 from deferpool._handles cimport Handles
 from deferpool._pages cimport Blocks, close_blocks, give_block, map, open_blocks, page, take_block, unmap
 from deferpool._platform cimport add64, load64
 from deferpool._pool cimport (
-    MAX_CLASSES, Allocator, Bytes, FaceOps, ItemPool, Pool, checked_allocator, checked_cap, checked_debug,
-    checked_limit, get, place_of, put, shared_pools, shown, terms_of, weigh,
+    MAX_CLASSES, Allocator, Bytes, FaceOps, Pool, get, place_of, put, terms_of, weigh,
 )
 from deferpool._sched cimport Sched, default_sched
 

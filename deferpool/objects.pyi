@@ -2,7 +2,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Generic, TypeVar, final
 
-from deferpool._pool import ItemPool
+from deferpool._face import ItemPool
 from deferpool._sched import Sched
 
 T = TypeVar("T")

@@ -19,11 +19,12 @@ from deferpool._cpython cimport (
     DECREF, INCREF, METH_FASTCALL, METH_KEYWORDS, METH_O, NONE, XDECREF, PyMethodDef, PyTypeObject, TypeError_, add_method,
     call_none, call_one, is_finalizing, name_arguments, occurred, pass_on, put_raised, traverseproc, visitproc,
 )
+from deferpool._face cimport ItemPool, checked_allocator, checked_debug, checked_limit, shared_pools
 from deferpool._handles cimport add
 from deferpool._platform cimport cas32, cas64, likely, load32, load64
 from deferpool._pool cimport (
-    Allocator, FaceOps, Figures, ItemPool, add_up, checked_allocator, checked_debug, checked_limit, clear, clear_central,
-    count_made, discard, drain_retired, each_cached, get, get_anywhere, place_of, put, shared_pools,
+    Allocator, FaceOps, Figures, add_up, clear, clear_central, count_made, discard, drain_retired, each_cached, get,
+    get_anywhere, place_of, put,
 )
 from deferpool._sched cimport Sched, fence_all
 from deferpool._waiting cimport CLOSED_LINE, ITEM, LEFT, NOTHING, PERMIT, Line, Waiter, raise_error_later

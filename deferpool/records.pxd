@@ -10,9 +10,10 @@ cimport cython
 from libc.stddef cimport size_t
 from libc.stdint cimport uint32_t, uint64_t
 
+from deferpool._face cimport ItemPool
 from deferpool._handles cimport Handles
 from deferpool._platform cimport likely, zero16
-from deferpool._pool cimport MAX_CLASSES, Allocator, ItemPool, get, put
+from deferpool._pool cimport MAX_CLASSES, Allocator, get, put
 
 # The layout that the inlined code relies on, platform.h included, has this number. Cython imports every class
 # of this file into each module that cimports it, this one first; where the installed library has another

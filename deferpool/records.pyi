@@ -2,7 +2,7 @@ from collections.abc import Iterable
 from typing import SupportsIndex, final
 
 from deferpool._block import Block
-from deferpool._pool import ItemPool
+from deferpool._face import ItemPool
 from deferpool._sched import Sched
 
 ABI: int

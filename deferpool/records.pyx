@@ -16,8 +16,9 @@ from libc.string cimport memset
 
 from deferpool._block cimport Block, close_handles, disown, free_handles, new_block, open_handles, own, refuse, take
 from deferpool._cpython cimport METH_O, PyMethodDef, PyTypeObject, add_method, destructor, free_object, name_arguments
+from deferpool._face cimport ItemPool, checked_allocator, checked_debug, shown
 from deferpool._platform cimport add64, cas64, die, load64, plain_alloc, plain_release
-from deferpool._pool cimport Allocator, FaceOps, ItemPool, checked_allocator, checked_debug, get, place_of, shown
+from deferpool._pool cimport Allocator, FaceOps, get, place_of
 from deferpool._sched cimport Sched
 
 cdef extern from "Python.h":

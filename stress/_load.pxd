@@ -2,7 +2,7 @@
 from libc.stddef cimport size_t
 from libc.stdint cimport uint32_t, uint64_t
 
-from deferpool._pool cimport ItemPool
+from deferpool._face cimport ItemPool
 from stress._ledger cimport Ledger
 
 # Of one thread; only it writes, everybody reads. Padded: threads must not slow each other through the harness.

@@ -22,7 +22,8 @@ from deferpool._platform cimport (
     DONE, NO_P, Cache, cas64, count_of, load32, load64, lock, store32, store64, unlock, wait,
 )
 from deferpool._central cimport Batch, Tally, items_in, note, stripe_of
-from deferpool._pool cimport MAX_CLASSES, ItemPool, Pool, place_of, pop, popn, push, pushn, spread
+from deferpool._face cimport ItemPool
+from deferpool._pool cimport MAX_CLASSES, Pool, place_of, pop, popn, push, pushn, spread
 from deferpool.records cimport Header, RecordPool
 from stress._ledger cimport Ledger
 

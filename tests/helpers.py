@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import deferpool
-from deferpool._pool import ItemPool
+from deferpool._face import ItemPool
 
 ROOT = Path(__file__).resolve().parent.parent
 CPUS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
