@@ -5,7 +5,6 @@ function's own and then, one after the other, what the deferred calls give to be
 thread's list only while one of them runs, on whichever thread that is. All of this happens in here, where no signal's
 handler can come in between and make an end of the driver.
 """
-import sys
 from inspect import CO_COROUTINE, CO_GENERATOR, CO_ITERABLE_COROUTINE
 from types import FunctionType, GeneratorType
 
@@ -13,7 +12,7 @@ cimport cython
 from cpython.object cimport PyObject
 
 from deferpool._cpython cimport (
-    DECREF, INCREF, METH_FASTCALL, METH_NOARGS, METH_O, NONE, XDECREF, PyErr_SetObject, PyMethodDef, PyTypeObject,
+    DECREF, INCREF, METH_FASTCALL, METH_NOARGS, METH_O, NONE, XDECREF, XINCREF, PyErr_SetObject, PyMethodDef, PyTypeObject,
     RuntimeError_, TypeError_, add_method, call_none, call_one, inquiry, occurred, put_raised, swap_handled, take_raised,
     traverseproc, type_of, visitproc,
 )
@@ -23,6 +22,11 @@ from deferpool._defer cimport (
 )
 
 cdef extern from "frames.h":
+    ctypedef struct Hooks "dp_hooks":
+        pass
+    void without_hooks "dp_without_hooks"(Hooks*, PyObject*) noexcept
+    void with_hooks "dp_with_hooks"(const Hooks*) noexcept
+    void close_when_dropped "dp_close_when_dropped"(PyObject*) noexcept
     ctypedef struct Frame "dp_frame":
         pass
     Frame* frame_of_generator "dp_frame_of_generator"(PyObject* generator) noexcept
@@ -42,7 +46,13 @@ cdef extern from "Python.h":
     bint is_exception_class "PyExceptionClass_Check"(PyObject*) noexcept
     bint is_exception_instance "PyExceptionInstance_Check"(PyObject*) noexcept
     int send "PyIter_Send"(PyObject*, PyObject*, PyObject**) noexcept
+    PyObject* traceback_of "PyException_GetTraceback"(PyObject*) noexcept
     int set_traceback "PyException_SetTraceback"(PyObject*, PyObject*) noexcept
+    bint is_traceback "PyTraceBack_Check"(PyObject*) noexcept
+    void restore "PyErr_Restore"(PyObject*, PyObject*, PyObject*) noexcept
+    void complain "PyErr_Format"(PyObject*, const char*, ...) noexcept
+    void write_unraisable "PyErr_WriteUnraisable"(PyObject*) noexcept
+    Py_ssize_t count_of_references "Py_REFCNT"(PyObject*) noexcept
     void set_cause "PyException_SetCause"(PyObject*, PyObject*) noexcept
     void set_context "PyException_SetContext"(PyObject*, PyObject*) noexcept
     void PyErr_NoMemory() noexcept
@@ -52,6 +62,9 @@ cdef enum:
     RETURNED = 0                        # what send gives, PySendResult
     FAILED = -1
     YIELDED = 1
+
+
+cdef object does_nothing = id
 
 
 # ---- calling one ------------------------------------------------------------------------------------------------
@@ -148,7 +161,8 @@ cdef class Body:
     cdef bint begun, running
     cdef object sent, thrown            # to an asynchronous generator, with its next step
     cdef bint known                     # to nobody's hooks, for good
-    cdef object value                   # what the function gives although it was closed, in a tuple
+    cdef bint closed                    # the function has returned although it was closed
+    cdef readonly object result         # what it gave then
     cdef readonly bint ended            # everything has run
 
     def __iter__(self):
@@ -168,33 +182,37 @@ cdef class Body:
             self.inner.close()          # it never began, and has no need to say so: its driver does
 
     def __dealloc__(self):
+        if self.begun and not self.ended:
+            end_dropped(self)
         drop_all(self)
 
     def gives(self, sent):
         """What the next step of an asynchronous generator is to be given."""
         self.sent = sent
 
+    # These two are properties because Python looks for signals after each call, and not after these.
+
+    @property
     def takes(self):
         """What has been thrown into the driver of an asynchronous generator, whose next step is to be given it. False when
         that has ended, and the driver is to go on with it."""
         cdef PyObject* error = without_line()
-        if self.ended or error == NULL:
+        if self.ended or self.running or error == NULL:
             return False
         self.thrown = <object>error
         return True
 
-    def returned(self):
-        """Whether the function was closed and has returned in spite of it. If not, the driver goes on with its exception."""
-        without_line()
-        return self.value is not None
-
     @property
-    def result(self):
-        """What it has returned then."""
-        return self.value[0]
+    def returned(self):
+        """Whether the function was closed and has returned in spite of it: `result`. If not, the driver goes on with its
+        exception."""
+        without_line()
+        return self.closed
 
     cdef void end(self) noexcept:
         self.activation.frame = &self.activation
+        if self.steps and self.inner is not None:
+            close_when_dropped(<PyObject*>self.inner)
         self.inner = None
         self.driven = None
 
@@ -275,6 +293,8 @@ cdef int run_deferred(Body body, PyObject** result) noexcept:
     """All that is left, up to what must wait."""
     cdef Activation* a = &body.activation
     cdef Call* call
+    cdef PyObject* before = NULL
+    cdef bint shown
     cdef int status
     while a.last != NULL:
         call = a.last
@@ -285,7 +305,9 @@ cdef int run_deferred(Body body, PyObject** result) noexcept:
         body.current = call             # only now may the collector read it: vectorcall had written over its count
         a.calling = call
         if result[0] != NULL and body.awaits:
+            shown = begin(body, &before)
             result[0] = awaited(body, result[0])
+            pause(body, shown, before)
         if body.driven is not None:
             DECREF(result[0])
             status = resume(body, NONE, result)
@@ -306,14 +328,12 @@ cdef void no_stop(Body body) noexcept:
     """PEP 479: what tells the end of a generator must not leave one as an exception."""
     cdef PyObject* stop
     cdef PyObject* error
-    if matches(StopIteration_):
-        name = "StopIteration"
-    elif body.steps and matches(StopAsyncIteration_):
-        name = "StopAsyncIteration"
-    else:
+    cdef bint asynchronous = body.steps and matches(StopAsyncIteration_)
+    if not asynchronous and not matches(StopIteration_):
         return
     stop = take_raised()
-    refuse(RuntimeError_, f"{kind_of(body)} raised {name}")
+    complain(RuntimeError_, "%s raised %s", kind_of(body),
+             <const char*>b"StopAsyncIteration" if asynchronous else <const char*>b"StopIteration")
     error = take_raised()
     INCREF(stop)
     set_cause(error, stop)
@@ -321,14 +341,14 @@ cdef void no_stop(Body body) noexcept:
     put_raised(error)
 
 
-cdef kind_of(Body body):
-    return "async generator" if body.steps else "coroutine" if body.awaits else "generator"
+cdef const char* kind_of(Body body) noexcept:
+    return b"async generator" if body.steps else b"coroutine" if body.awaits else b"generator"
 
 
 cdef bint may_go_on(Body body) noexcept:
     if not body.running:
         return True
-    refuse(ValueError_, f"{kind_of(body)} already executing")
+    complain(ValueError_, "%s already executing", kind_of(body))
     return False
 
 
@@ -355,26 +375,21 @@ cdef bint take_step(Body body) noexcept:
     """The next one of an asynchronous generator is driven. False, and an exception, when it takes none."""
     cdef PyObject* given[1]
     cdef PyObject* step
+    cdef Hooks hooks
     thrown, sent = body.thrown, body.sent
     body.thrown = body.sent = None
     given[0] = <PyObject*>(sent if thrown is None else thrown)
-    hooks = None if body.known else without_hooks()
+    if not body.known:                  # the loop is told of the driver's, and ends that; and the driver its function's
+        without_hooks(&hooks, <PyObject*>does_nothing)
     step = ask(<PyObject*>body.inner, "asend" if thrown is None else "athrow", given, 1)
-    if hooks is not None:
-        sys.set_asyncgen_hooks(*hooks)
+    if not body.known:
+        with_hooks(&hooks)
         body.known = True
     if step == NULL:
         return False
     body.driven = <object>step
     DECREF(step)
     return True
-
-
-cdef object without_hooks():
-    """The event loop is told of the driver's asynchronous generator, and ends it; the function's own is the driver's."""
-    hooks = sys.get_asyncgen_hooks()
-    sys.set_asyncgen_hooks(None, id)        # a finalizer that does nothing: without any, the collector would end it
-    return hooks
 
 
 cdef PyObject* next_body(PyObject* self) noexcept:
@@ -420,20 +435,23 @@ cdef int as_send_says(PyObject** result) noexcept:
 cdef PyObject* throw_into_body(PyObject* self, PyObject* const* arguments, Py_ssize_t count) noexcept:
     cdef Body body = <Body>self
     cdef PyObject* result = NULL
+    cdef PyObject* error
     cdef int status
     if not may_go_on(body):
         return NULL
+    throw_here(arguments, count)
     if body.driven is None:
-        throw_here(arguments, count)
         return NULL
+    error = take_raised()
     body.running = True
-    status = throw_into_driven(body, arguments, count, &result)
+    status = throw_into_driven(body, error, &result)
+    DECREF(error)
     status = go_on(body, status, &result)
     body.running = False
     return as_iterators_say(status, result)
 
 
-cdef int throw_into_driven(Body body, PyObject* const* arguments, Py_ssize_t count, PyObject** result) noexcept:
+cdef int throw_into_driven(Body body, PyObject* error, PyObject** result) noexcept:
     cdef PyObject* driven = <PyObject*>body.driven
     cdef PyObject* before = NULL
     cdef PyObject* method
@@ -443,11 +461,12 @@ cdef int throw_into_driven(Body body, PyObject* const* arguments, Py_ssize_t cou
     shown = begin(body, &before)
     method = attribute(driven, <PyObject*>"throw")
     if method != NULL:
-        result[0] = vectorcall(method, arguments, <size_t>count, NULL)
+        result[0] = vectorcall(method, &error, 1, NULL)
         DECREF(method)
     elif matches(AttributeError_):
         PyErr_Clear()
-        throw_here(arguments, count)
+        INCREF(error)
+        put_raised(error)
     status = as_send_says(result) if method != NULL else FAILED
     if status == FAILED:
         chain(body)
@@ -466,60 +485,83 @@ cdef void chain(Body body) noexcept:
 
 
 cdef void throw_here(PyObject* const* arguments, Py_ssize_t count) noexcept:
-    """For an iterator without throw: the exception comes from here."""
-    cdef PyObject* error = arguments[0]
-    if is_exception_instance(error):
-        INCREF(error)
-    elif is_exception_class(error):
-        if count > 1 and is_exception_instance(arguments[1]):
-            error = arguments[1]
-            INCREF(error)
-        else:
-            error = call_none(error) if count < 2 or arguments[1] == NONE else call_one(error, arguments[1])
-        if error == NULL:
-            return
+    """Raises it: an exception, or a class, what to make one with, and a traceback. Or says why that cannot be."""
+    cdef PyObject* kind = arguments[0] if count else NONE
+    cdef PyObject* value = arguments[1] if count > 1 and arguments[1] != NONE else NULL
+    cdef PyObject* trace = arguments[2] if count > 2 and arguments[2] != NONE else NULL
+    if trace != NULL and not is_traceback(trace):
+        complain(TypeError_, "throw() third argument must be a traceback object")
+    elif is_exception_instance(kind) and value == NULL:
+        INCREF(kind)
+        if trace != NULL:
+            set_traceback(kind, trace)
+        put_raised(kind)
+    elif is_exception_class(kind):
+        INCREF(kind)
+        XINCREF(value)
+        XINCREF(trace)
+        restore(kind, value, trace)
+        put_raised(take_raised())       # made now, as Python makes it
+    elif is_exception_instance(kind):
+        complain(TypeError_, "instance exception may not have a separate value")
     else:
-        refuse(TypeError_, f"exceptions must be classes or instances deriving from BaseException, not {type(<object>error).__name__}")
-        return
-    if count > 2 and arguments[2] != NONE and set_traceback(error, arguments[2]) < 0:
-        DECREF(error)
-        return
-    put_raised(error)
+        complain(TypeError_, "exceptions must be classes or instances deriving from BaseException, not %.100s",
+                 type_of(kind).tp_name)
 
 
 cdef PyObject* close_body(PyObject* self, PyObject* nothing) noexcept:
     """The driver is being closed, and will get a GeneratorExit after this."""
     cdef Body body = <Body>self
     cdef PyObject* result = NULL
-    cdef PyObject* exit
-    cdef int status
     if not may_go_on(body):
         return NULL
     if body.driven is not None:
-        exit = new_exit()
-        if exit == NULL:
+        if end_now(body, &result) == RETURNED:
+            body.closed = True
+            body.result = <object>result
+            DECREF(result)
+        elif not matches(GeneratorExit_):
             return NULL
-        body.running = True
-        if body.inner is not None:
-            status = throw_into_driven(body, &exit, 1, &result)
         else:
-            status = close_driven(body, exit)
-        DECREF(exit)
-        status = go_on(body, status, &result)
-        while not body.ended:           # somebody goes on in spite of it
-            DECREF(result)
-            refuse(RuntimeError_, f"{kind_of(body)} ignored GeneratorExit")
-            status = go_on(body, FAILED, &result)
-        body.running = False
-        if status == RETURNED:
-            body.value = (<object>result,)
-            DECREF(result)
-        elif matches(GeneratorExit_):
             PyErr_Clear()
-        else:
-            return NULL
     INCREF(NONE)
     return NONE
+
+
+cdef void end_dropped(Body body) noexcept:
+    """Its driver has ended without it: an exception came where Python code cannot be without any."""
+    cdef PyObject* result = NULL
+    if end_now(body, &result) == RETURNED:
+        DECREF(result)
+    elif matches(GeneratorExit_):
+        PyErr_Clear()
+    else:
+        write_unraisable(<PyObject*>body.function)
+
+
+cdef int end_now(Body body, PyObject** result) noexcept:
+    """By a GeneratorExit; and all that is left runs."""
+    cdef PyObject* exit = new_exit()
+    cdef int status = FAILED
+    if exit == NULL:
+        exit = take_raised()            # for want of memory by that
+    body.running = True
+    if body.driven is None:
+        body.thrown = <object>exit
+        if take_step(body):
+            status = resume(body, NONE, result)
+    elif body.inner is not None:
+        status = throw_into_driven(body, exit, result)
+    else:
+        status = close_driven(body, exit)
+    DECREF(exit)
+    status = go_on(body, status, result)
+    while not body.ended:               # somebody goes on in spite of it
+        DECREF(result[0])
+        complain(RuntimeError_, "%s ignored GeneratorExit", kind_of(body))
+        status = go_on(body, FAILED, result)
+    body.running = False
+    return status
 
 
 cdef PyObject* new_exit() noexcept:
@@ -537,12 +579,16 @@ cdef int close_driven(Body body, PyObject* exit) noexcept:
     """What a deferred call gave to be awaited is closed, and whoever awaits it gets the GeneratorExit. FAILED."""
     cdef PyObject* driven = <PyObject*>body.driven
     cdef PyObject* before = NULL
-    cdef PyObject* done
+    cdef PyObject* close
+    cdef PyObject* done = NULL
     cdef bint shown
     INCREF(driven)
     shown = begin(body, &before)
-    done = ask(driven, "close", NULL, 0)
-    if done != NULL or matches(AttributeError_):
+    close = attribute(driven, <PyObject*>"close")
+    if close != NULL:
+        done = call_none(close)
+        DECREF(close)
+    if done != NULL or (close == NULL and matches(AttributeError_)):
         PyErr_Clear()
         XDECREF(done)
         INCREF(exit)
@@ -557,6 +603,11 @@ cdef PyObject* awaited(Body body, PyObject* result) noexcept:
     """Takes what is to be awaited as the next to be driven. NULL, and an exception, when it cannot be."""
     cdef PyTypeObject* kind = type_of(result)
     cdef PyObject* iterator
+    if is_coroutine(result) and is_being_awaited(result):
+        DECREF(result)
+        if occurred() == NULL:
+            complain(RuntimeError_, "coroutine is being awaited already")
+        return NULL
     if is_coroutine(result) or is_iterable_coroutine(<object>result):
         body.driven = <object>result
     elif kind.tp_as_async != NULL and kind.tp_as_async.am_await != NULL:
@@ -565,15 +616,25 @@ cdef PyObject* awaited(Body body, PyObject* result) noexcept:
         if iterator == NULL:
             return NULL
         if is_coroutine(iterator) or is_iterable_coroutine(<object>iterator):
-            refuse(TypeError_, "__await__() returned a coroutine")
+            complain(TypeError_, "__await__() returned a coroutine")
         elif not is_iterator(iterator):
-            refuse(TypeError_, f"__await__() returned non-iterator of type '{type(<object>iterator).__name__}'")
+            complain(TypeError_, "__await__() returned non-iterator of type '%.100s'", type_of(iterator).tp_name)
         else:
             body.driven = <object>iterator
             return iterator
         DECREF(iterator)
         return NULL
     return result
+
+
+cdef bint is_being_awaited(PyObject* coroutine) noexcept:
+    """By somebody who has it, too. Or there is an exception."""
+    cdef PyObject* inner
+    if count_of_references(coroutine) == 1:
+        return False
+    inner = attribute(coroutine, <PyObject*>"cr_await")
+    XDECREF(inner)
+    return inner != NONE
 
 
 cdef bint is_iterable_coroutine(thing) noexcept:
@@ -640,11 +701,16 @@ cdef void drop_all(Body body) noexcept:
 cdef PyObject* without_line() noexcept:
     """What is being handled, borrowed, or NULL; the driver's own line, the newest in its traceback, is gone from that."""
     cdef PyObject* error = swap_handled(NULL)
-    if error != NULL:
-        line = (<object>error).__traceback__
-        if line is not None and is_driver(<PyObject*>line.tb_frame.f_code):
-            (<object>error).__traceback__ = line.tb_next
-        XDECREF(swap_handled(error))
+    cdef PyObject* line
+    if error == NULL:
+        return NULL
+    XDECREF(swap_handled(error))
+    line = traceback_of(error)
+    if line != NULL:
+        if is_traceback(line) and is_driver(<PyObject*>(<object>line).tb_frame.f_code):
+            rest = (<object>line).tb_next
+            set_traceback(error, <PyObject*>rest)
+        DECREF(line)
     return error
 
 

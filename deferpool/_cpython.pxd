@@ -18,6 +18,7 @@ cdef extern from "Python.h":
         PyObject* (*tp_iternext)(PyObject*) noexcept
         traverseproc tp_traverse
         inquiry tp_clear
+        const char* tp_name
         destructor tp_dealloc
         PyObject* tp_dict
     # Cython's own way to make and to end an object takes longer; the fields of one that is made so are not set.
@@ -41,6 +42,7 @@ cdef extern from "Python.h":
     void PyType_Modified(PyTypeObject*) noexcept
     void INCREF "Py_INCREF"(PyObject*) noexcept
     void DECREF "Py_DECREF"(PyObject*) noexcept
+    void XINCREF "Py_XINCREF"(PyObject*) noexcept
     void XDECREF "Py_XDECREF"(PyObject*) noexcept
     PyObject* occurred "PyErr_Occurred"() noexcept
     PyObject* NONE "Py_None"

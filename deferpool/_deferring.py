@@ -48,7 +48,7 @@ def drive_generator(body: Body) -> Generator[Any, Any, Any]:
     try:
         return (yield from body)
     except BaseException:
-        if body.returned():
+        if body.returned:
             return body.result
         raise
 
@@ -57,7 +57,7 @@ async def drive_coroutine(body: Body) -> Any:
     try:
         return await body
     except BaseException:
-        if body.returned():
+        if body.returned:
             return body.result
         raise
 
@@ -65,13 +65,20 @@ async def drive_coroutine(body: Body) -> Any:
 async def drive_asynchronous_generator(body: Body) -> AsyncGenerator[Any, Any]:
     while True:
         try:
-            value = await body
-            while not body.ended:
-                body.gives((yield value))
-                value = await body
-            return
-        except BaseException:
-            if not body.takes():
+            while True:
+                try:
+                    value = await body
+                    while not body.ended:
+                        body.gives((yield value))
+                        value = await body
+                    return
+                except BaseException:
+                    if body.returned:
+                        return
+                    if not body.takes:
+                        raise
+        except BaseException:  # a signal's handler has raised on the way back to the loop's begin
+            if not body.takes:
                 raise
 
 

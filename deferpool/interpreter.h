@@ -134,6 +134,40 @@ static inline PyObject *dp_handled(void)
     return item->exc_value;
 }
 
+/* ---- asynchronous generators ------------------------------------------------------------------------------------------- */
+
+/* One that is begun between these two is unknown to the event loop, and the collector does not close it. */
+typedef struct dp_hooks {
+    PyObject *firstiter, *finalizer;
+} dp_hooks;
+
+static inline void dp_without_hooks(dp_hooks *saved, PyObject *nothing) /* nothing: a callable without effect */
+{
+    PyThreadState *thread = PyThreadState_GET();
+    saved->firstiter = thread->async_gen_firstiter;
+    saved->finalizer = thread->async_gen_finalizer;
+    thread->async_gen_firstiter = NULL;
+    thread->async_gen_finalizer = nothing; /* borrowed: who is begun takes a reference */
+}
+static inline void dp_with_hooks(const dp_hooks *saved)
+{
+    PyThreadState *thread = PyThreadState_GET();
+    thread->async_gen_firstiter = saved->firstiter;
+    thread->async_gen_finalizer = saved->finalizer;
+}
+
+/* From now on it is closed when it is dropped. */
+static inline void dp_close_when_dropped(PyObject *generator)
+{
+#if PY_VERSION_HEX < 0x030B0000
+    Py_CLEAR(((PyAsyncGenObject *)generator)->ag_finalizer);
+#elif PY_VERSION_HEX < 0x030E0000
+    Py_CLEAR(((PyAsyncGenObject *)generator)->ag_origin_or_finalizer);
+#else
+    (void)generator;
+#endif
+}
+
 /* ---- wrong arguments of a class ------------------------------------------------------------------------------------ */
 
 /* How the one class of the including module that does this made its objects before. */

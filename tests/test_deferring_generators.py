@@ -546,8 +546,8 @@ def test_what_drives_is_not_to_be_used_by_hand() -> None:
     with pytest.raises(KeyError):
         by_hand.throw(KeyError())
     assert by_hand.close() is None
-    assert by_hand.takes() is False
-    assert by_hand.returned() is False
+    assert by_hand.takes is False
+    assert by_hand.returned is False
 
 
 def test_what_drives_cannot_be_used_from_within() -> None:
