@@ -569,6 +569,30 @@ def test_an_event_loop_closes_an_asynchronous_generator_once(cycle: bool) -> Non
     assert log == ["finally begins", "finally ends", "deferred"]
 
 
+def test_a_loop_that_forgets_a_generator_does_not_lose_what_it_has_deferred() -> None:
+    log: list[str] = []
+
+    @deferring
+    async def generator() -> AsyncGenerator[int, None]:
+        defer(log.append, "deferred")
+        try:
+            yield 1
+        finally:
+            log.append("finally")
+
+    hooks = sys.get_asyncgen_hooks()
+    sys.set_asyncgen_hooks(finalizer=lambda _: None)
+    try:
+        made: Any = generator()
+        with pytest.raises(StopIteration):
+            made.__anext__().send(None)
+        del made
+        gc.collect()
+    finally:
+        sys.set_asyncgen_hooks(*hooks)
+    assert log == ["finally", "deferred"]
+
+
 def test_hooks_of_a_loop_are_left_alone() -> None:
     """Nobody is told that they change, for they do not: neither an audit nor a function that is begun at the limit."""
     code = """if True:
