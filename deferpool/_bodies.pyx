@@ -704,13 +704,13 @@ cdef PyObject* without_line() noexcept:
     cdef PyObject* line
     if error == NULL:
         return NULL
-    XDECREF(swap_handled(error))
     line = traceback_of(error)
     if line != NULL:
         if is_traceback(line) and is_driver(<PyObject*>(<object>line).tb_frame.f_code):
             rest = (<object>line).tb_next
             set_traceback(error, <PyObject*>rest)
         DECREF(line)
+    XDECREF(swap_handled(error))        # up to Python 3.10 with its traceback
     return error
 
 

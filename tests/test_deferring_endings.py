@@ -202,7 +202,9 @@ def test_no_signal_loses_an_asynchronous_generator_that_is_thrown_into(end: str)
                 armed = False
             signal.setitimer(signal.ITIMER_REAL, 0)
             del made
-            assert log == ["finally", "deferred"]
+            assert log[-1:] == ["deferred"]
+            if sys.version_info >= (3, 11):  # before, a signal's handler may come in the finally clause, and first
+                assert log == ["finally", "deferred"]
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
