@@ -71,6 +71,7 @@ if sys.argv[1:2] not in (["sdist"], ["egg_info"], ["dist_info"]):  # these want 
 
 setup(
     ext_modules=extensions,
+    options={} if dev else {"build": {"build_base": "build/wheel"}},  # where no checkout has built what it alone needs
     packages=["deferpool", "deferpool.testing",
               *(["stress", "stress.bench", "stress.reports", "stress.scenarios"] if dev else [])],
 )

@@ -27,8 +27,12 @@ cdef extern from "frames.h":
     void without_hooks "dp_without_hooks"(Hooks*, PyObject*) noexcept
     void with_hooks "dp_with_hooks"(const Hooks*) noexcept
     void close_when_dropped "dp_close_when_dropped"(PyObject*) noexcept
+    bint hide_from_collector "dp_hide_from_collector"(PyObject*) noexcept
+    traverseproc traverse_of "dp_traverse_of"(PyObject*) noexcept
     ctypedef struct Frame "dp_frame":
         pass
+    PyObject* code_of_line "dp_line_code"(PyObject* traceback) noexcept
+    PyObject* lines_after "dp_lines_after"(PyObject* traceback) noexcept
     Frame* frame_of_generator "dp_frame_of_generator"(PyObject* generator) noexcept
     PyObject* handled "dp_handled"() noexcept
     PyObject* vectorcall "dp_call"(PyObject*, PyObject* const*, size_t, PyObject*) noexcept
@@ -120,6 +124,7 @@ cdef void fill(Body body, PyObject* inner) noexcept:
     body.activation.frame = <const void*>frame_of_generator(inner)
     body.activation.function = <PyObject*>body.function
     body.inner = <object>inner
+    body.hides = hide_from_collector(inner)
     if not body.steps:
         body.driven = <object>inner
 
@@ -161,6 +166,7 @@ cdef class Body:
     cdef bint begun, running
     cdef object sent, thrown            # to an asynchronous generator, with its next step
     cdef bint known                     # to nobody's hooks, for good
+    cdef bint hides                     # the collector sees the function's own as a part of this
     cdef bint closed                    # the function has returned although it was closed
     cdef readonly object result         # what it gave then
     cdef readonly bint ended            # everything has run
@@ -668,7 +674,16 @@ cdef int traverse_body(PyObject* self, visitproc visit, void* arg) noexcept:
         found = visit(a.beneath, arg)
     if a.result != NULL and not found:
         found = visit(a.result, arg)
+    if not found and (<Body>self).hides and (<Body>self).inner is not None:
+        found = visit_hidden(<Body>self, visit, arg)
     return found if found else traverse_objects(self, visit, arg)
+
+
+cdef int visit_hidden(Body body, visitproc visit, void* arg) noexcept:
+    """What the function's own refers to, if nobody else has that."""
+    cdef PyObject* inner = <PyObject*>body.inner
+    cdef Py_ssize_t own = 1 + (<PyObject*>body.driven == inner) + (body.steps and body.driven is not None)
+    return traverse_of(inner)(inner, visit, arg) if count_of_references(inner) <= own else 0
 
 
 cdef int clear_body(PyObject* self) noexcept:
@@ -702,13 +717,14 @@ cdef PyObject* without_line() noexcept:
     """What is being handled, borrowed, or NULL; the driver's own line, the newest in its traceback, is gone from that."""
     cdef PyObject* error = swap_handled(NULL)
     cdef PyObject* line
+    cdef PyObject* rest
     if error == NULL:
         return NULL
     line = traceback_of(error)
     if line != NULL:
-        if is_traceback(line) and is_driver(<PyObject*>(<object>line).tb_frame.f_code):
-            rest = (<object>line).tb_next
-            set_traceback(error, <PyObject*>rest)
+        if is_traceback(line) and is_driver(code_of_line(line)):
+            rest = lines_after(line)
+            set_traceback(error, rest if rest != NULL else NONE)
         DECREF(line)
     XDECREF(swap_handled(error))        # up to Python 3.10 with its traceback
     return error

@@ -564,7 +564,7 @@ cdef PyObject* recover_itself           # what users see of it
 
 cdef PyMethodDef defer_definition = PyMethodDef(
     ml_name=b"defer", ml_meth=<void*>call_defer, ml_flags=METH_FASTCALL | METH_KEYWORDS,
-    ml_doc=b"""defer($module, function, /, *args, **kwargs)
+    ml_doc=b"""defer(function, /, *args, **kwargs)
 --
 
 Calls function(*args, **kwargs) when the function that says so ends, and returns function: so it decorates, too.
@@ -577,7 +577,7 @@ coroutine and greenlet has its own deferred calls.""")
 
 cdef PyMethodDef recover_definition = PyMethodDef(
     ml_name=b"recover", ml_meth=<void*>call_recover, ml_flags=METH_FASTCALL | METH_KEYWORDS,
-    ml_doc=b"""recover($module, /, *, returning=None)
+    ml_doc=b"""recover(*, returning=None)
 --
 
 In a deferred call: stops the exception that its function is ending with, and returns it.
@@ -587,7 +587,7 @@ no Exception (KeyboardInterrupt, CancelledError, Goexit ...), it returns None an
 
 cdef PyMethodDef goexit_definition = PyMethodDef(
     ml_name=b"goexit", ml_meth=<void*>call_goexit, ml_flags=METH_NOARGS,
-    ml_doc=b"""goexit($module, /)
+    ml_doc=b"""goexit()
 --
 
 Ends the thread: raises Goexit, which runs the deferred calls of every function and cannot be recovered.""")

@@ -97,5 +97,14 @@ static inline dp_frame *dp_frame_of_generator(PyObject *generator)
 }
 #endif
 
+/* The code of a traceback's first line, borrowed, and the lines after it, borrowed or NULL. No code of anybody's runs. */
+static inline PyObject *dp_line_code(PyObject *traceback)
+{
+    PyCodeObject *code = PyFrame_GetCode(((PyTracebackObject *)traceback)->tb_frame);
+    Py_DECREF(code); /* the frame has it */
+    return (PyObject *)code;
+}
+static inline PyObject *dp_lines_after(PyObject *traceback) { return (PyObject *)((PyTracebackObject *)traceback)->tb_next; }
+
 static inline dp_frame *dp_frame_now(void) { return dp_frame_of_thread(PyThreadState_GET()); }
 #endif

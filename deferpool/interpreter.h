@@ -168,6 +168,22 @@ static inline void dp_close_when_dropped(PyObject *generator)
 #endif
 }
 
+/* ---- the collector ------------------------------------------------------------------------------------------------------- */
+
+/* Without a GIL the collector ends what it has found in any order. An object that it does not know is ended by the one that
+ * has it, which must show it what that one refers to. With the GIL the order is that of their beginnings. */
+static inline int dp_hide_from_collector(PyObject *object)
+{
+#ifdef Py_GIL_DISABLED
+    PyObject_GC_UnTrack(object);
+    return 1;
+#else
+    (void)object;
+    return 0;
+#endif
+}
+static inline traverseproc dp_traverse_of(PyObject *object) { return Py_TYPE(object)->tp_traverse; }
+
 /* ---- wrong arguments of a class ------------------------------------------------------------------------------------ */
 
 /* How the one class of the including module that does this made its objects before. */

@@ -241,6 +241,8 @@ cdef class Pool(ItemPool):
         """ItemPool.stats, and `max_live`, `waiting` (how many callers of acquire wait) and `out` in debug mode: how
         many objects each place in the program has out, by "file:line"."""
         figures = ItemPool.stats(self)
+        if self.line is not None:
+            self.line.look_for_fork()
         figures["max_live"] = self.max_live
         figures["waiting"] = load64(&self.line.waiting) if self.line is not None else 0
         if self.watch is not None:
@@ -271,7 +273,9 @@ cdef double timeout_of(timeout) except -2.0:
         raise TypeError(f"timeout must be a number of seconds or None, not {type(timeout).__name__}") from None
     except OverflowError:
         raise ValueError("timeout is too large for a number of seconds") from None
-    if not seconds >= 0:
+    if seconds != seconds:
+        raise ValueError("timeout must be a number of seconds, not NaN")
+    if seconds < 0:
         raise ValueError(f"timeout must not be negative: {timeout}")
     return seconds
 

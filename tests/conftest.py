@@ -34,6 +34,17 @@ def _still_without_gil() -> None:
 
 # ---- builds, all of them outside the checkout -----------------------------------------------------------
 
+def distutils_build_lib(root: Path) -> Path:
+    """Where a build in place leaves what it has built."""
+    from setuptools import Distribution  # type: ignore[import-untyped]
+
+    command = Distribution().get_command_obj("build")
+    command.build_base = str(root / "build")
+    command.ensure_finalized()
+    return Path(command.build_platlib)
+
+
+
 @pytest.fixture(scope="session")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What git knows of this checkout, more or less."""
@@ -41,6 +52,9 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     def make(folder: Path) -> None:
         shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(".git", *ignored), dirs_exist_ok=True)
+        left = distutils_build_lib(folder) / "stress" / "_left.so"  # as `make build` leaves there: of no wheel
+        left.parent.mkdir(parents=True)
+        left.touch()
 
     return once(tmp_path_factory, "checkout", make)
 

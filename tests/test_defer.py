@@ -1,6 +1,7 @@
 """defer: what runs when, and what the exceptions look like. Each test is a row of docs/defer.md."""
 from __future__ import annotations
 
+import inspect
 import sys
 import threading
 import traceback
@@ -158,6 +159,13 @@ def test_by_way_of_a_c_function() -> None:
         assert list(map(defer, [log.clear, log.copy])) == [log.clear, log.copy]
 
     function()
+
+
+def test_signatures() -> None:
+    assert str(inspect.signature(deferpool.defer)) == "(function, /, *args, **kwargs)"
+    assert str(inspect.signature(deferpool.recover)) == "(*, returning=None)"
+    assert str(inspect.signature(deferpool.goexit)) == "()"
+    inspect.signature(deferpool.defer).bind(print, 1, end="")
 
 
 @pytest.mark.parametrize("nothing", [None, 1, "print"])

@@ -455,7 +455,7 @@ def test_only_new_by_position() -> None:
         (("1",), {}, TypeError, "timeout must be a number of seconds or None, not str"),
         ((), {"timeout": []}, TypeError, "timeout must be"),
         ((-1,), {}, ValueError, "timeout must not be negative: -1"),
-        ((float("nan"),), {}, ValueError, "timeout must not be negative: nan"),
+        ((float("nan"),), {}, ValueError, "timeout must be a number of seconds, not NaN"),
         ((1, 2), {}, TypeError, "at most 1 argument"),
         ((1,), {"timeout": 2}, TypeError, "at most 1 argument"),
         ((), {"time": 2}, TypeError, "unexpected keyword argument 'time'"),
