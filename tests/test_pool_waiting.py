@@ -379,6 +379,27 @@ def test_one_that_was_lost_does_not_stand_in_the_way_of_one_in_its_place(
         del pool
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="fork")
+def test_nobody_waits_in_a_forked_child() -> None:
+    """Those who did have stayed behind, and are not counted."""
+    code = """if True:
+        import os, threading, time, deferpool
+        pool = deferpool.Pool(list, max_live=1)
+        thing = pool.acquire()
+        waiting = threading.Thread(target=pool.acquire)
+        waiting.start()
+        while not pool.stats()["waiting"]:
+            time.sleep(0.001)
+        child = os.fork()
+        if child == 0:
+            os._exit(pool.stats()["waiting"])
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), pool.stats()["waiting"])
+        pool.release(thing)
+        waiting.join()
+    """
+    assert output_of(code) == "0 1"
+
+
 def test_drain_waits_for_what_is_out(mode: Mode) -> None:
     for most in (None, 4):
         pool = small(mode, max_live=most)
