@@ -17,7 +17,7 @@ from deferpool._cpython cimport (
     traverseproc, type_of, visitproc,
 )
 from deferpool._defer cimport (
-    Activation, Call, Deferring, deferring_function, enter_here, freedefer, has_ended, is_driver, leave, outcome, refuse,
+    Activation, Call, Deferring, deferring_function, enter_here, freedefer, is_driver, leave, outcome, refuse,
     replace, run, show_in_flight,
 )
 

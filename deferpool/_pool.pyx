@@ -3,7 +3,7 @@
 refill and spill run outside any section: a thread that waits for a lock, allocates or walks items holds no P.
 Between two primitives it may have moved to another P, so each looks for itself whether the cache fits.
 """
-from libc.stdint cimport UINT64_MAX, int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from deferpool._central cimport (
@@ -11,8 +11,8 @@ from deferpool._central cimport (
     put_one, recount, stripe_of, take_empty, take_full, take_one, trim_central, unhold_central,
 )
 from deferpool._platform cimport (
-    DONE, LINE, MAX_CAP, MAX_PROCS, NO_P, ONE_POP, UNFIT, Cache, P, add64, alloc_fn, cas64, count_of, likely, line_alloc,
-    line_free, load32, load64, lock, newest_of, number_hint, plain_alloc, plain_release, pops_of, release_fn, section_pop,
+    DONE, LINE, NO_P, ONE_POP, UNFIT, Cache, P, add64, alloc_fn, cas64, count_of, likely, line_alloc, line_free,
+    load32, load64, lock, newest_of, number_hint, plain_alloc, plain_release, pops_of, release_fn, section_pop,
     section_popn, section_push, section_pushn, set_number_base, store32, store64, unlock, word_of_empty,
 )
 from deferpool._sched cimport Member, Registry, acquirep, link, releasep, start, stop, unlink
