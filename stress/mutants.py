@@ -76,6 +76,7 @@ FACE_TESTS = (
     "deferring",
     "deferring_generators",
     "deferring_endings",
+    "deferring_signals",
     "exitstack",
     "exitstack_awaiting",
     "exitstack_face",
