@@ -19,9 +19,9 @@ help:  ## this list
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(PY) -m pip install --quiet --upgrade pip
-	$(PY) -m pip install --quiet --group dev
-	@for group in $(EXTRAS); do $(PY) -m pip install --quiet --only-binary :all: --group $$group || \
+	$(PY) -m pip install --quiet --no-compile --upgrade pip
+	$(PY) -m pip install --quiet --no-compile --group dev
+	@for group in $(EXTRAS); do $(PY) -m pip install --quiet --no-compile --only-binary :all: --group $$group || \
 		echo "what is for $$group cannot be had for $(TAG): it is left out there"; done
 	touch $@
 
@@ -35,8 +35,8 @@ stress: build  ## the main job: real threads, every scenario, both modes; one ta
 	$(PY) -m stress $(ARGS)
 
 bench: build  ## beside glibc, mimalloc, jemalloc, tcmalloc, Go and the 2015 design; ratios with their targets
-	$(PY) -m pip install --quiet --only-binary :all: --group bench || echo "some peers cannot be had for $(TAG): their columns stay empty"
-	$(PY) -m pip install --quiet --only-binary :all: --group pools || echo "some pools of PyPI cannot be had for $(TAG): their rows say so"
+	$(PY) -m pip install --quiet --no-compile --only-binary :all: --group bench || echo "some peers cannot be had for $(TAG): their columns stay empty"
+	$(PY) -m pip install --quiet --no-compile --only-binary :all: --group pools || echo "some pools of PyPI cannot be had for $(TAG): their rows say so"
 	$(PY) -m stress bench $(ARGS)
 
 interrupt: build  ## 100,000,000 operations of each primitive under timer signals and migrations
@@ -59,7 +59,7 @@ plot: build  ## draw docs/migrate.svg and docs/objects.svg, the pictures of the 
 	$(PY) -m stress migrate --items objects --plot docs/objects.svg $(ARGS)
 
 lint: build  ## ruff, and mypy --strict
-	$(PY) -m pip install --quiet --group lint
+	$(PY) -m pip install --quiet --no-compile --group lint
 	$(PY) -m ruff check .
 	$(PY) -m mypy
 
@@ -81,7 +81,7 @@ debug: $(READY)  ## unoptimized, with assertions and Cython's annotated sources 
 	$(PY) -m stress.variants debug --seconds 1 $(ARGS)
 
 docs: build  ## the pages and the reference from docstrings, in build/docs; a warning is an error
-	$(PY) -m pip install --quiet --group docs
+	$(PY) -m pip install --quiet --no-compile --group docs
 	$(PY) -m sphinx --quiet --fresh-env --fail-on-warning --keep-going --builder html --doctree-dir build/doctrees docs build/docs $(ARGS)
 
 examples: build  ## each example, with its figures: how many times as fast with pooling (a minute)

@@ -165,7 +165,6 @@ cdef class Body:
     cdef bint steps                     # whether the function's own is an asynchronous generator, driven step by step
     cdef bint begun, running
     cdef object sent, thrown            # to an asynchronous generator, with its next step
-    cdef bint known                     # to nobody's hooks, for good
     cdef bint hides                     # the collector sees the function's own as a part of this
     cdef bint closed                    # the function has returned although it was closed
     cdef readonly object result         # what it gave then
@@ -385,12 +384,9 @@ cdef bint take_step(Body body) noexcept:
     thrown, sent = body.thrown, body.sent
     body.thrown = body.sent = None
     given[0] = <PyObject*>(sent if thrown is None else thrown)
-    if not body.known:                  # the loop is told of the driver's, and ends that; and the driver its function's
-        without_hooks(&hooks, <PyObject*>does_nothing)
+    without_hooks(&hooks, <PyObject*>does_nothing)     # the loop is told of the driver's, and the driver ends this one
     step = ask(<PyObject*>body.inner, "asend" if thrown is None else "athrow", given, 1)
-    if not body.known:
-        with_hooks(&hooks)
-        body.known = True
+    with_hooks(&hooks)
     if step == NULL:
         return False
     body.driven = <object>step
