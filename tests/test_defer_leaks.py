@@ -131,6 +131,6 @@ def test_flat(path: Callable[[], None], cycles: int) -> None:
     for _ in range(cycles):
         path()
     after = all_counts()
-    assert after[0] - before[0] < 50, (before, after)  # fewer are those of earlier tests, which may end late without a GIL
+    assert after[0] - before[0] < 50, (before, after)  # fewer: of earlier tests, which may end late without a GIL
     assert all(abs(new - old) < 50 for new, old in zip(after[1:], before[1:], strict=True)), (before, after)
     assert memory() - resident < 2**20
