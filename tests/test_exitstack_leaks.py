@@ -127,7 +127,7 @@ def test_a_million_short_cycles(name: str) -> None:
         later_objects, pages, later_counts = go(1_000_000)
         if pages - before < 256:
             break
-    assert abs(later_objects - objects) < 100
+    assert later_objects - objects < 100  # fewer: of earlier tests
     assert pages - before < 256  # 1 MiB; one byte a cycle would be as much
     assert all(abs(later - before) < 1000 for later, before in zip(later_counts, counts, strict=True))
 
@@ -144,7 +144,7 @@ def test_long_cycles() -> None:
     go(200)
     objects, counts = go(200)
     later_objects, later_counts = go(3000)
-    assert abs(later_objects - objects) < 100
+    assert later_objects - objects < 100  # fewer: of earlier tests
     assert abs(later_counts - counts) < 100
 
 

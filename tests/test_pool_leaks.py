@@ -83,7 +83,7 @@ def flat(cycle: Callable[[], object], *watched: object) -> None:
     gc.collect()
     assert [sys.getrefcount(each) for each in watched] == before
     assert abs(all_references() - total) < 100
-    assert abs(len(gc.get_objects()) - objects) < 50
+    assert len(gc.get_objects()) - objects < 50  # fewer: of earlier tests
 
 
 @pytest.mark.parametrize("options", [{}, {"check": bool, "reset": id}, {"max_live": 2}, {"on_drop": id}], ids=str)
