@@ -25,13 +25,13 @@ STRESS = ["_ledger", "_load", "_baselines", "_faces", "_interrupts", "_bench", "
 EXPLORER = ["_fibers", "_worlds"]
 OFTEN = ["deferpool/interpreter.h", "deferpool/platform.h"]
 HEADERS = {
-    "_bodies": ["deferpool/interpreter.h", "deferpool/frames.h"],
+    "_bodies": ["deferpool/coroutines.h", "deferpool/interpreter.h", "deferpool/frames.h"],
     "_defer": [*OFTEN, "deferpool/frames.h"],
     "objects": [*OFTEN, "deferpool/lease.h", "deferpool/sharing.h"],
     "_face": [*OFTEN, "deferpool/sharing.h"],
     "_pages": ["deferpool/pages.h", "deferpool/platform.h"],
     "buffers": [*OFTEN, "deferpool/pages.h", "deferpool/sharing.h"],
-    "_exitstack": ["deferpool/interpreter.h", *glob("deferpool/exitstack/*.h")],
+    "_exitstack": ["deferpool/coroutines.h", "deferpool/interpreter.h", *glob("deferpool/exitstack/*.h")],
 }
 VARIANTS = {
     "": ["-O3", "-g0"],  # Python's own flags ask for debugging information: a fifth of the time, two thirds of the size

@@ -6,20 +6,27 @@ thread's list only while one of them runs, on whichever thread that is. All of t
 handler can come in between and make an end of the driver.
 """
 from inspect import CO_COROUTINE, CO_GENERATOR, CO_ITERABLE_COROUTINE
-from types import FunctionType, GeneratorType
+from types import FunctionType
 
 cimport cython
 from cpython.object cimport PyObject
 
 from deferpool._cpython cimport (
     DECREF, INCREF, METH_FASTCALL, METH_NOARGS, METH_O, NONE, XDECREF, XINCREF, PyErr_SetObject, PyMethodDef, PyTypeObject,
-    RuntimeError_, TypeError_, add_method, call_none, call_one, inquiry, occurred, put_raised, swap_handled, take_raised,
+    RuntimeError_, TypeError_, add_method, call_none, inquiry, put_raised, swap_handled, take_raised,
     traverseproc, type_of, visitproc,
 )
 from deferpool._defer cimport (
     Activation, Call, Deferring, deferring_function, enter_here, freedefer, is_driver, leave, outcome, refuse,
     replace, run, show_in_flight,
 )
+
+cdef extern from "coroutines.h":
+    bint can_be_awaited "dp_can_be_awaited"(PyObject*) noexcept
+    PyObject* iterator_of "dp_iterator_of"(PyObject* awaitable) noexcept
+    void stop_with "dp_stop_with"(PyObject* value) noexcept
+    int thrown_outcome "dp_thrown_outcome"(PyObject** outcome) noexcept
+    void stop_is_error "dp_no_stop"(PyObject* kind, const char* said) noexcept
 
 cdef extern from "frames.h":
     ctypedef struct Hooks "dp_hooks":
@@ -46,7 +53,6 @@ cdef extern from "Python.h":
     bint matches "PyErr_ExceptionMatches"(PyObject*) noexcept
     PyObject* attribute "PyObject_GetAttr"(PyObject*, PyObject*) noexcept
     bint is_coroutine "PyCoro_CheckExact"(PyObject*) noexcept
-    bint is_iterator "PyIter_Check"(PyObject*) noexcept
     bint is_exception_class "PyExceptionClass_Check"(PyObject*) noexcept
     bint is_exception_instance "PyExceptionInstance_Check"(PyObject*) noexcept
     int send "PyIter_Send"(PyObject*, PyObject*, PyObject**) noexcept
@@ -57,7 +63,6 @@ cdef extern from "Python.h":
     void complain "PyErr_Format"(PyObject*, const char*, ...) noexcept
     void write_unraisable "PyErr_WriteUnraisable"(PyObject*) noexcept
     Py_ssize_t count_of_references "Py_REFCNT"(PyObject*) noexcept
-    void set_cause "PyException_SetCause"(PyObject*, PyObject*) noexcept
     void set_context "PyException_SetContext"(PyObject*, PyObject*) noexcept
     void PyErr_NoMemory() noexcept
     void PyErr_Clear() noexcept
@@ -298,8 +303,6 @@ cdef int run_deferred(Body body, PyObject** result) noexcept:
     """All that is left, up to what must wait."""
     cdef Activation* a = &body.activation
     cdef Call* call
-    cdef PyObject* before = NULL
-    cdef bint shown
     cdef int status
     while a.last != NULL:
         call = a.last
@@ -309,17 +312,11 @@ cdef int run_deferred(Body body, PyObject** result) noexcept:
         leave(a)
         body.current = call             # only now may the collector read it: vectorcall had written over its count
         a.calling = call
-        if result[0] != NULL and body.awaits:
-            shown = begin(body, &before)
-            result[0] = awaited(body, result[0])
-            pause(body, shown, before)
-        if body.driven is not None:
-            DECREF(result[0])
-            status = resume(body, NONE, result)
+        status = FAILED if result[0] == NULL else RETURNED
+        if status == RETURNED and body.awaits and can_be_awaited(result[0]):
+            status = await_it(body, result)
             if status == YIELDED:
                 return YIELDED
-        else:
-            status = FAILED if result[0] == NULL else RETURNED
         note(body, status, result[0])
     body.ended = True
     result[0] = outcome(a)
@@ -329,21 +326,29 @@ cdef int run_deferred(Body body, PyObject** result) noexcept:
     return FAILED
 
 
+cdef int await_it(Body body, PyObject** result) noexcept:
+    """What a deferred call has given is the next to be driven."""
+    cdef PyObject* before = NULL
+    cdef bint shown = begin(body, &before)
+    cdef PyObject* iterator = iterator_of(result[0])    # takes it over
+    pause(body, shown, before)
+    result[0] = NULL
+    if iterator == NULL:
+        return FAILED
+    body.driven = <object>iterator
+    DECREF(iterator)
+    return resume(body, NONE, result)
+
+
 cdef void no_stop(Body body) noexcept:
-    """PEP 479: what tells the end of a generator must not leave one as an exception."""
-    cdef PyObject* stop
-    cdef PyObject* error
-    cdef bint asynchronous = body.steps and matches(StopAsyncIteration_)
-    if not asynchronous and not matches(StopIteration_):
-        return
-    stop = take_raised()
-    complain(RuntimeError_, "%s raised %s", kind_of(body),
-             <const char*>b"StopAsyncIteration" if asynchronous else <const char*>b"StopIteration")
-    error = take_raised()
-    INCREF(stop)
-    set_cause(error, stop)
-    set_context(error, stop)
-    put_raised(error)
+    """Nothing that tells the end of a generator leaves one as an exception."""
+    if body.steps:
+        stop_is_error(StopIteration_, b"async generator raised StopIteration")
+        stop_is_error(StopAsyncIteration_, b"async generator raised StopAsyncIteration")
+    elif body.awaits:
+        stop_is_error(StopIteration_, b"coroutine raised StopIteration")
+    else:
+        stop_is_error(StopIteration_, b"generator raised StopIteration")
 
 
 cdef const char* kind_of(Body body) noexcept:
@@ -406,32 +411,9 @@ cdef PyObject* sent(PyObject* self, PyObject* value) noexcept:
 
 cdef PyObject* as_iterators_say(int status, PyObject* result) noexcept:
     """What is returned is the value of a StopIteration."""
-    cdef PyObject* ending
     if status == RETURNED:
-        ending = call_one(StopIteration_, result)
-        DECREF(result)
-        if ending != NULL:
-            PyErr_SetObject(StopIteration_, ending)
-            DECREF(ending)
-        return NULL
+        stop_with(result)
     return result if status == YIELDED else NULL
-
-
-cdef int as_send_says(PyObject** result) noexcept:
-    """The other way round."""
-    cdef PyObject* stop
-    if result[0] != NULL:
-        return YIELDED
-    if occurred() == NULL:
-        INCREF(NONE)
-        result[0] = NONE
-        return RETURNED
-    if not matches(StopIteration_):
-        return FAILED
-    stop = take_raised()
-    result[0] = attribute(stop, <PyObject*>"value")
-    DECREF(stop)
-    return RETURNED if result[0] != NULL else FAILED
 
 
 cdef PyObject* throw_into_body(PyObject* self, PyObject* const* arguments, Py_ssize_t count) noexcept:
@@ -469,7 +451,7 @@ cdef int throw_into_driven(Body body, PyObject* error, PyObject** result) noexce
         PyErr_Clear()
         INCREF(error)
         put_raised(error)
-    status = as_send_says(result) if method != NULL else FAILED
+    status = thrown_outcome(result) if method != NULL else FAILED
     if status == FAILED:
         chain(body)
     pause(body, shown, before)
@@ -599,48 +581,6 @@ cdef int close_driven(Body body, PyObject* exit) noexcept:
     pause(body, shown, before)
     DECREF(driven)
     return FAILED
-
-
-cdef PyObject* awaited(Body body, PyObject* result) noexcept:
-    """Takes what is to be awaited as the next to be driven. NULL, and an exception, when it cannot be."""
-    cdef PyTypeObject* kind = type_of(result)
-    cdef PyObject* iterator
-    if is_coroutine(result) and is_being_awaited(result):
-        DECREF(result)
-        if occurred() == NULL:
-            complain(RuntimeError_, "coroutine is being awaited already")
-        return NULL
-    if is_coroutine(result) or is_iterable_coroutine(<object>result):
-        body.driven = <object>result
-    elif kind.tp_as_async != NULL and kind.tp_as_async.am_await != NULL:
-        iterator = (<PyObject* (*)(PyObject*) noexcept>kind.tp_as_async.am_await)(result)
-        DECREF(result)
-        if iterator == NULL:
-            return NULL
-        if is_coroutine(iterator) or is_iterable_coroutine(<object>iterator):
-            complain(TypeError_, "__await__() returned a coroutine")
-        elif not is_iterator(iterator):
-            complain(TypeError_, "__await__() returned non-iterator of type '%.100s'", type_of(iterator).tp_name)
-        else:
-            body.driven = <object>iterator
-            return iterator
-        DECREF(iterator)
-        return NULL
-    return result
-
-
-cdef bint is_being_awaited(PyObject* coroutine) noexcept:
-    """By somebody who has it, too. Or there is an exception."""
-    cdef PyObject* inner
-    if count_of_references(coroutine) == 1:
-        return False
-    inner = attribute(coroutine, <PyObject*>"cr_await")
-    XDECREF(inner)
-    return inner != NONE
-
-
-cdef bint is_iterable_coroutine(thing) noexcept:
-    return type(thing) is GeneratorType and bool(thing.gi_code.co_flags & CO_ITERABLE_COROUTINE)
 
 
 # ---- what the collector must see of a Body, beside its objects --------------------------------------------------

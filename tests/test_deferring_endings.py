@@ -9,6 +9,8 @@ from collections.abc import AsyncGenerator, Callable, Generator
 from typing import Any
 
 import pytest
+from deferring_helpers import noting_its_end
+from exitstack_programs import Once
 from helpers import output_of, run_now
 
 from deferpool import Goexit, defer, deferring, goexit, recover
@@ -103,10 +105,10 @@ def test_an_asynchronous_generator_that_ignores_a_close_ends_nevertheless() -> N
         defer(log.append, "deferred")
         try:
             try:
-                await Once()
+                await Once(1)
             except GeneratorExit:
                 log.append("ignored")
-                await Once()
+                await Once(1)
             yield 1
         finally:
             log.append("finally")
@@ -123,7 +125,7 @@ def test_an_asynchronous_generator_that_ignores_a_close_ends_nevertheless() -> N
 def test_a_close_does_not_hide_what_cleans_up() -> None:
     async def fails() -> None:
         try:
-            await Once()
+            await Once(1)
         finally:
             raise AttributeError("of its own")
 
@@ -142,7 +144,7 @@ def test_a_coroutine_that_is_closed_while_it_cleans_up() -> None:
 
     async def waits() -> None:
         try:
-            await Once()
+            await Once(1)
         except GeneratorExit:
             log.append("closed")
             raise
@@ -159,18 +161,13 @@ def test_a_coroutine_that_is_closed_while_it_cleans_up() -> None:
     assert log == ["closed", "first"]
 
 
-class Once:
-    def __await__(self) -> Generator[int, None, None]:
-        yield 1
-
-
 # ---- what is being handled ----------------------------------------
 
 def test_after_a_recover_by_an_awaited_one_nothing_is_handled() -> None:
     seen: list[object] = []
 
     async def stops() -> None:
-        await Once()
+        await Once(1)
         seen.append(repr(recover()))
 
     @deferring
@@ -254,8 +251,8 @@ def test_what_makes_an_iterator_sees_the_exception_in_flight() -> None:
 
 def test_a_coroutine_that_somebody_awaits_is_not_awaited_again() -> None:
     async def waits() -> None:
-        await Once()
-        await Once()
+        await Once(1)
+        await Once(1)
 
     shared = waits()
     shared.send(None)
@@ -309,18 +306,10 @@ def test_an_event_loop_closes_an_asynchronous_generator_once(cycle: bool) -> Non
 def test_a_loop_that_forgets_a_generator_does_not_lose_what_it_has_deferred() -> None:
     log: list[str] = []
 
-    @deferring
-    async def generator() -> AsyncGenerator[int, None]:
-        defer(log.append, "deferred")
-        try:
-            yield 1
-        finally:
-            log.append("finally")
-
     hooks = sys.get_asyncgen_hooks()
     sys.set_asyncgen_hooks(finalizer=lambda _: None)
     try:
-        made: Any = generator()
+        made: Any = noting_its_end(log)
         with pytest.raises(StopIteration):
             made.__anext__().send(None)
         del made
@@ -378,7 +367,7 @@ def test_a_cycle_ends_by_what_drives_it() -> None:
     @deferring
     async def coroutine(box: list[Any]) -> None:
         try:
-            await Once()
+            await Once(1)
         finally:
             defer(log.append, "coroutine")
 

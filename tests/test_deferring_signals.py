@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Itera
 from typing import Any
 
 import pytest
+from deferring_helpers import noting_its_end
 from helpers import run_now
 
 from deferpool import defer, deferring
@@ -18,8 +19,46 @@ from deferpool import defer, deferring
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals")
 
 
+sends = ctypes.CDLL(None)["raise"]  # a signal, without looking for one itself
+
+
 class Interrupt(BaseException):
     pass
+
+
+class Alarm:
+    """What the handler of SIGALRM does: nothing, or raise Interrupt."""
+
+    armed = False
+
+    def interrupts(self, run: Callable[[], object], within: float) -> bool:
+        """Whether an alarm that comes after so many seconds at most has come while it ran."""
+        try:
+            self.armed = True
+            signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-6, within))
+            run()
+            self.armed = False
+        except Interrupt:
+            self.armed = False
+            return True
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        return False
+
+
+@contextlib.contextmanager
+def alarms() -> Iterator[Alarm]:
+    alarm = Alarm()
+
+    def handler(*_: object) -> None:
+        if alarm.armed:
+            raise Interrupt
+
+    before = signal.signal(signal.SIGALRM, handler)
+    try:
+        yield alarm
+    finally:
+        signal.signal(signal.SIGALRM, before)
 
 
 async def through(made: AsyncGenerator[Any, Any]) -> list[Any]:
@@ -78,7 +117,6 @@ every_kind = pytest.mark.parametrize("run", KINDS.values(), ids=KINDS)
 @every_kind
 def test_a_signal_loses_nothing(run: Callable[..., Any]) -> None:
     """Its handler raises at the next place where Python code looks for signals."""
-    sends = ctypes.CDLL(None)["raise"]
     log: list[int] = []
     with pytest.raises(KeyboardInterrupt):
         run(log, range(3), lambda: sends(signal.SIGINT))
@@ -89,43 +127,24 @@ def test_a_signal_loses_nothing(run: Callable[..., Any]) -> None:
 @every_kind
 def test_no_signal_loses_anything(run: Callable[..., Any]) -> None:
     """Wherever it comes: if something has been deferred, the last call to run is that of the first."""
-    armed = False
-
     def numbers() -> Iterator[int]:
         for i in range(100):
             yield i
             deferred.append(i)
 
-    def handler(*_: object) -> None:
-        if armed:
-            raise Interrupt
-
-    before = signal.signal(signal.SIGALRM, handler)
     interrupted = 0
-    try:
+    with alarms() as alarm:
         until = time.monotonic() + 0.7
         while time.monotonic() < until or not interrupted:
             log: list[int] = []
             deferred: list[int] = []
-            try:
-                armed = True
-                signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-6, 8e-5))
-                run(log, numbers(), int)
-                armed = False
-            except Interrupt:
-                armed = False
-                interrupted += 1
-            signal.setitimer(signal.ITIMER_REAL, 0)
+            interrupted += alarm.interrupts(lambda: run(log, numbers(), int), within=8e-5)  # noqa: B023
             assert log[-1:] == [0] or not deferred
             assert log == [*reversed(range(len(log)))]
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
 
 
 def test_a_signal_between_two_steps_of_an_asynchronous_generator() -> None:
     """The function ends first, and what it has deferred runs then."""
-    sends = ctypes.CDLL(None)["raise"]
     log: list[str] = []
 
     @deferring
@@ -138,15 +157,10 @@ def test_a_signal_between_two_steps_of_an_asynchronous_generator() -> None:
         finally:
             log.append("finally")
 
-    def handler(*_: object) -> None:
-        raise Interrupt
-
-    before = signal.signal(signal.SIGALRM, handler)
-    try:
+    with alarms() as alarm:
+        alarm.armed = True
         with pytest.raises(Interrupt):
             run_now(through(generator()))
-    finally:
-        signal.signal(signal.SIGALRM, before)
     assert log == ["finally", "deferred"]
 
 
@@ -166,10 +180,6 @@ def test_no_signal_loses_an_asynchronous_generator_that_is_thrown_into(end: str)
         finally:
             log.append("finally")
 
-    def handler(*_: object) -> None:
-        if armed:
-            raise Interrupt
-
     def step(awaitable: Any) -> None:
         with contextlib.suppress(StopIteration):
             awaitable.send(None)
@@ -179,60 +189,34 @@ def test_no_signal_loses_an_asynchronous_generator_that_is_thrown_into(end: str)
             step(made.athrow(KeyError()))
         step(made.aclose())
 
-    armed = False
-    before = signal.signal(signal.SIGALRM, handler)
-    try:
+    with alarms() as alarm:
         until = time.monotonic() + 0.7
         while time.monotonic() < until:
             log.clear()
-            made: Any = generator()
-            step(made.__anext__())
-            try:
-                armed = True
-                signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-6, 5e-5))
-                use(made)
-                armed = False
-            except Interrupt:
-                armed = False
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            del made
+            made: list[Any] = [generator()]
+            step(made[0].__anext__())
+            alarm.interrupts(lambda: use(made[0]), within=5e-5)  # noqa: B023
+            made.clear()
             assert log[-1:] == ["deferred"]
             if sys.version_info >= (3, 11):  # before, a signal's handler may come in the finally clause, and first
                 assert log == ["finally", "deferred"]
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
 
 
 def test_a_signal_while_what_is_thrown_is_made() -> None:
-    sends = ctypes.CDLL(None)["raise"]
     log: list[str] = []
 
     class Signals(Exception):
         def __init__(self) -> None:
             sends(signal.SIGALRM)
 
-    @deferring
-    async def generator() -> AsyncGenerator[int, None]:
-        defer(log.append, "deferred")
-        try:
-            yield 1
-        finally:
-            log.append("finally")
-
-    def handler(*_: object) -> None:
-        raise Interrupt
-
-    before = signal.signal(signal.SIGALRM, handler)
-    try:
-        made: Any = generator()
+    with alarms() as alarm:
+        made: Any = noting_its_end(log)
         with pytest.raises(StopIteration):
             made.__anext__().send(None)
+        alarm.armed = True
         with pytest.raises(Interrupt):
             made.athrow(Signals).send(None)
         assert log == ["finally", "deferred"]
-    finally:
-        signal.signal(signal.SIGALRM, before)
 
 
 # ---- what tells the end of a generator is not to be raised ----------------------------------------

@@ -2,6 +2,7 @@
 #ifndef DEFERPOOL_EXITSTACK_AWAITING_H
 #define DEFERPOOL_EXITSTACK_AWAITING_H
 
+#include "../coroutines.h"
 #include "pushing.h"
 #include "unwinding.h"
 
@@ -59,75 +60,13 @@ static void finish(Coroutine *coroutine)
     Py_CLEAR(coroutine->exit);
 }
 
-static PyObject *being_awaited(void)
-{
-    PyErr_SetString(PyExc_RuntimeError, "coroutine is being awaited already");
-    return NULL;
-}
-
-/* A generator of types.coroutine. */
-static int is_iterable_coroutine(PyObject *object)
-{
-    int flags;
-    if (!PyGen_CheckExact(object))
-        return 0;
-#if PY_VERSION_HEX >= 0x030C0000
-    PyCodeObject *code = PyGen_GetCode((PyGenObject *)object);
-    flags = code->co_flags;
-    Py_DECREF(code);
-#else
-    flags = ((PyCodeObject *)((PyGenObject *)object)->gi_code)->co_flags;
-#endif
-    return flags & CO_ITERABLE_COROUTINE;
-}
-
-/* The iterator that `await` would use. Steals the awaitable. */
-static PyObject *iterator_of(PyObject *awaitable)
-{
-    PyTypeObject *type = Py_TYPE(awaitable);
-    PyObject *iterator = NULL;
-    if (DP_USUALLY(PyCoro_CheckExact(awaitable))) {
-        if (Py_REFCNT(awaitable) > 1) { /* somebody else may be awaiting it */
-            PyObject *inner = PyObject_GetAttr(awaitable, name_cr_await);
-            int awaited = inner != Py_None;
-            Py_XDECREF(inner);
-            if (awaited) {
-                Py_DECREF(awaitable);
-                return inner == NULL ? NULL : being_awaited();
-            }
-        }
-        return awaitable;
-    }
-    if (is_iterable_coroutine(awaitable))
-        return awaitable;
-    if (type->tp_as_async == NULL || type->tp_as_async->am_await == NULL)
-#if PY_VERSION_HEX >= 0x030E0000
-        PyErr_Format(PyExc_TypeError, "'%.100s' object can't be awaited", type->tp_name);
-#else
-        PyErr_Format(PyExc_TypeError, "object %.100s can't be used in 'await' expression", type->tp_name);
-#endif
-    else {
-        iterator = type->tp_as_async->am_await(awaitable);
-        if (iterator != NULL && (PyCoro_CheckExact(iterator) || is_iterable_coroutine(iterator))) {
-            PyErr_SetString(PyExc_TypeError, "__await__() returned a coroutine");
-            Py_CLEAR(iterator);
-        }
-        else if (iterator != NULL && !PyIter_Check(iterator)) {
-            PyErr_Format(PyExc_TypeError, "__await__() returned non-iterator of type '%.100s'", Py_TYPE(iterator)->tp_name);
-            Py_CLEAR(iterator);
-        }
-    }
-    Py_DECREF(awaitable);
-    return iterator;
-}
-
 /* Awaits an object, which is stolen, up to its first yield. NULL for it: an error that has been raised already. */
 static inline PySendResult begin(Coroutine *coroutine, PyObject *awaitable, PyObject **outcome)
 {
     PyObject *iterator;
     PySendResult how;
     *outcome = NULL;
-    if (awaitable == NULL || (iterator = iterator_of(awaitable)) == NULL)
+    if (awaitable == NULL || (iterator = dp_iterator_of(awaitable)) == NULL)
         return PYGEN_ERROR;
     how = PyIter_Send(iterator, Py_None, outcome);
     if (how == PYGEN_NEXT)
@@ -137,19 +76,10 @@ static inline PySendResult begin(Coroutine *coroutine, PyObject *awaitable, PyOb
     return how;
 }
 
-/* PEP 479: StopIteration must not leave a coroutine. */
-static void no_stop_iteration(void)
+/* StopIteration must not leave a coroutine. */
+static inline void no_stop_iteration(void)
 {
-    PyObject *stop, *error;
-    if (!PyErr_ExceptionMatches(PyExc_StopIteration))
-        return;
-    stop = dp_take_raised();
-    PyErr_SetString(PyExc_RuntimeError, "coroutine raised StopIteration");
-    error = dp_take_raised();
-    Py_INCREF(stop);
-    PyException_SetCause(error, stop);
-    PyException_SetContext(error, stop);
-    dp_raise(error);
+    dp_no_stop(PyExc_StopIteration, "coroutine raised StopIteration");
 }
 
 static PySendResult failed(Coroutine *coroutine)

@@ -116,7 +116,7 @@ static int exitstack_finish(PyObject *sync, PyObject *async, PyObject *their_syn
         intern("__aenter__", &name_aenter) < 0 || intern("__aexit__", &name_aexit) < 0 ||
         intern("append", &name_append) < 0 || intern("pop", &name_pop) < 0 || intern("throw", &name_throw) < 0 ||
         intern("close", &name_close) < 0 || intern("__wrapped__", &name_wrapped) < 0 ||
-        intern("_exit_callbacks", &name_exit_callbacks) < 0 || intern("cr_await", &name_cr_await) < 0)
+        intern("_exit_callbacks", &name_exit_callbacks) < 0)
         return -1;
     if (get(their_sync, "__init__", &theirs.init) < 0 || get(their_sync, "callback", &theirs.callback) < 0 ||
         get(their_sync, "push", &theirs.push) < 0 || get(their_sync, "enter_context", &theirs.enter_context) < 0 ||

@@ -46,17 +46,6 @@ static PySendResult coroutine_am_send(PyObject *self, PyObject *value, PyObject 
     return how;
 }
 
-/* Raises StopIteration(value); steals the value. */
-static void stop_with(PyObject *value)
-{
-    PyObject *stop = PyObject_CallOneArg(PyExc_StopIteration, value);
-    Py_DECREF(value);
-    if (stop != NULL) {
-        PyErr_SetObject(PyExc_StopIteration, stop);
-        Py_DECREF(stop);
-    }
-}
-
 #if PY_VERSION_HEX >= 0x030C0000
 /* Whether nobody but its coroutine has this StopIteration, and nobody has changed it, nor the collector cleared it. */
 static inline int is_reusable(PyObject *stop)
@@ -121,7 +110,7 @@ static inline void keep_stop(Coroutine *coroutine)
 #else
 static inline void stop_awaiting(Coroutine *Py_UNUSED(coroutine), PyObject *value)
 {
-    stop_with(value);
+    dp_stop_with(value);
 }
 
 static inline void keep_stop(Coroutine *Py_UNUSED(coroutine))
@@ -154,7 +143,7 @@ static PyObject *coroutine_send(PyObject *self, PyObject *value)
     if (how == PYGEN_NEXT)
         return result;
     if (how == PYGEN_RETURN)
-        stop_with(result);
+        dp_stop_with(result);
     return NULL;
 }
 
@@ -260,23 +249,7 @@ static PySendResult throw_into(Coroutine *coroutine, PyObject *raised, PyObject 
     if (*outcome != NULL)
         return PYGEN_NEXT;
     Py_CLEAR(coroutine->inner);
-    if (throw == NULL)
-        return PYGEN_ERROR;
-    if (PyErr_Occurred() == NULL) {
-        *outcome = Py_None;
-        Py_INCREF(Py_None);
-        return PYGEN_RETURN;
-    }
-    if (PyErr_ExceptionMatches(PyExc_StopIteration)) {
-        PyObject *stop = dp_take_raised();
-        *outcome = ((PyStopIterationObject *)stop)->value;
-        if (*outcome == NULL) /* of a subclass whose __init__ does not call it */
-            *outcome = Py_None;
-        Py_INCREF(*outcome);
-        Py_DECREF(stop);
-        return PYGEN_RETURN;
-    }
-    return PYGEN_ERROR;
+    return throw == NULL ? PYGEN_ERROR : dp_thrown_outcome(outcome);
 }
 
 static PyObject *coroutine_throw(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
@@ -312,7 +285,7 @@ static PyObject *coroutine_throw(PyObject *self, PyObject *const *args, Py_ssize
     coroutine->running = 0;
     Py_LeaveRecursiveCall();
     if (how == PYGEN_RETURN) {
-        stop_with(result);
+        dp_stop_with(result);
         return NULL;
     }
     return result;
@@ -356,7 +329,7 @@ static PyObject *coroutine_close(PyObject *self, PyObject *Py_UNUSED(ignored))
 static PyObject *coroutine_await(PyObject *self)
 {
     if (((Coroutine *)self)->inner != NULL)
-        return being_awaited();
+        return dp_being_awaited();
     Py_INCREF(self);
     return self;
 }

@@ -5,7 +5,7 @@
 #include "../interpreter.h"
 
 static PyObject *name_enter, *name_exit, *name_aenter, *name_aexit, *name_append, *name_pop, *name_wrapped,
-    *name_exit_callbacks, *name_throw, *name_close, *name_cr_await;
+    *name_exit_callbacks, *name_throw, *name_close;
 
 /* contextlib's own functions, for all that is unusual; and its private ones as they are in its classes. */
 static struct {
