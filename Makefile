@@ -28,8 +28,8 @@ $(READY): pyproject.toml
 build: $(READY)  ## compile in place, with the stress suite's own modules
 	DEFERPOOL_DEV=1 $(PY) setup.py --quiet build_ext --inplace --parallel 4
 
-test: build  ## the tests, on all cores
-	$(PY) -m pytest -n auto $(ARGS)
+test: build  ## the tests, on all cores, neighbours on one, so that what they share is made without others waiting
+	$(PY) -m pytest -n auto --dist worksteal $(ARGS)
 
 stress: build  ## the main job: real threads, every scenario, both modes; one table
 	$(PY) -m stress $(ARGS)

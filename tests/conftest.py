@@ -44,7 +44,6 @@ def distutils_build_lib(root: Path) -> Path:
     return Path(command.build_platlib)
 
 
-
 @pytest.fixture(scope="session")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What git knows of this checkout, more or less."""
@@ -55,6 +54,8 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
         left = distutils_build_lib(folder) / "stress" / "_left.so"  # as `make build` leaves there: of no wheel
         left.parent.mkdir(parents=True)
         left.touch()
+        if (translated := ROOT / "build" / "cython").is_dir():  # what Cython has made of them: only older files are new
+            shutil.copytree(translated, folder / "build" / "cython")
 
     return once(tmp_path_factory, "checkout", make)
 
