@@ -14,8 +14,8 @@ from glob import glob
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
-LIBRARY = ["_block", "_bodies", "_central", "_defer", "_exitstack", "_face", "_pages", "_pool", "_sched", "_waiting",
-           "buffers", "objects", "records"]
+LIBRARY = ["_block", "_bodies", "_central", "_defer", "_exitstack", "_face", "_generators", "_goexit", "_pages",
+           "_pool", "_recover", "_sched", "_waiting", "buffers", "objects", "records"]
 MACROS = {
     "_pool": [("DP_ENGINE", "1")],  # these two hold thread-local storage and ask the kernel
     "_sched": [("DP_ENGINE", "1")],
@@ -24,9 +24,12 @@ MACROS = {
 STRESS = ["_ledger", "_load", "_baselines", "_faces", "_interrupts", "_bench", "_model", "_traps"]
 EXPLORER = ["_fibers", "_worlds"]
 OFTEN = ["deferpool/interpreter.h", "deferpool/platform.h"]
+FRAMES = [*OFTEN, "deferpool/coroutines.h", "deferpool/frames.h"]
 HEADERS = {
-    "_bodies": ["deferpool/coroutines.h", "deferpool/interpreter.h", "deferpool/frames.h"],
-    "_defer": [*OFTEN, "deferpool/frames.h"],
+    "_bodies": FRAMES,
+    "_defer": FRAMES,
+    "_generators": FRAMES,
+    "_recover": FRAMES,
     "objects": [*OFTEN, "deferpool/lease.h", "deferpool/sharing.h"],
     "_face": [*OFTEN, "deferpool/sharing.h"],
     "_pages": ["deferpool/pages.h", "deferpool/platform.h"],

@@ -4,9 +4,11 @@ import gc as _gc
 from pathlib import Path as _Path
 from typing import Any as _Any
 
-from deferpool._defer import Goexit, defer, goexit, recover
+from deferpool._defer import defer
 from deferpool._deferring import deferring
 from deferpool._exitstack import AsyncExitStack, ExitStack
+from deferpool._goexit import Goexit, goexit
+from deferpool._recover import recover
 from deferpool._sched import Sched
 from deferpool._sched import default as _default
 from deferpool._sched import on_collection as _on_collection

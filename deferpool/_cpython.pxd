@@ -30,6 +30,7 @@ cdef extern from "Python.h":
         int ml_flags
         const char* ml_doc
     int METH_FASTCALL, METH_KEYWORDS, METH_NOARGS, METH_O
+    PyObject* new_cfunction "PyCFunction_NewEx"(PyMethodDef*, PyObject*, PyObject*) noexcept
     const size_t HAVE_VECTORCALL "Py_TPFLAGS_HAVE_VECTORCALL"
     const size_t METHOD_DESCRIPTOR "Py_TPFLAGS_METHOD_DESCRIPTOR"
     PyTypeObject* type_of "Py_TYPE"(PyObject*) noexcept
@@ -38,6 +39,7 @@ cdef extern from "Python.h":
     PyObject* TypeError_ "PyExc_TypeError"
     PyObject* RuntimeError_ "PyExc_RuntimeError"
     void PyErr_SetObject(PyObject*, PyObject*) noexcept
+    void PyErr_NoMemory() noexcept
     object new_method "PyDescr_NewMethod"(PyTypeObject*, PyMethodDef*)
     void PyType_Modified(PyTypeObject*) noexcept
     void INCREF "Py_INCREF"(PyObject*) noexcept
@@ -48,12 +50,15 @@ cdef extern from "Python.h":
     PyObject* NONE "Py_None"
 
 cdef extern from "interpreter.h":
+    bint is_callable "dp_is_callable"(PyObject*) noexcept
+    PyObject* vectorcall "dp_call"(PyObject*, PyObject* const*, size_t, PyObject*) noexcept
     void make_immortal "dp_make_immortal"(PyObject*) noexcept
     void name_arguments "dp_name_arguments"(PyTypeObject*) noexcept     # of one class in a module
     PyObject* take_raised "dp_take_raised"() noexcept
     void put_raised "dp_raise"(PyObject* exception) noexcept
     bint is_finalizing "dp_is_finalizing"() noexcept
     PyObject* swap_handled "dp_swap_handled"(PyObject* exception) noexcept
+    PyObject* handled "dp_handled"() noexcept
     void raise_later "dp_raise_later"(PyObject* where) noexcept
     int pass_on "dp_pass_on"() except -1            # the error that is set already
 
@@ -65,3 +70,20 @@ cdef inline void add_method(PyTypeObject* kind, PyMethodDef* definition) except 
     make_immortal(<PyObject*>method)
     (<dict>kind.tp_dict)[(<bytes>definition.ml_name).decode()] = method
     PyType_Modified(kind)
+
+
+cdef inline object builtin(PyMethodDef* definition):
+    """A function of this library, of the interpreter's own kind, for the same reason."""
+    cdef object name = "deferpool"
+    cdef PyObject* made = new_cfunction(definition, NULL, <PyObject*>name)
+    if made == NULL:
+        raise MemoryError
+    make_immortal(made)
+    result = <object>made
+    DECREF(made)
+    return result
+
+
+cdef inline PyObject* refuse(PyObject* kind, text) noexcept:
+    PyErr_SetObject(kind, <PyObject*>text)
+    return NULL

@@ -5,6 +5,7 @@
 from cpython.object cimport PyObject
 
 from deferpool._cpython cimport vectorcallfunc
+from deferpool._frames cimport Frame
 
 # One deferred call.
 cdef struct Call:
@@ -30,14 +31,20 @@ cdef struct Activation:
 cdef Call* newdefer(Py_ssize_t count) noexcept
 cdef void freedefer(Call* call) noexcept
 
-# What else the generators and coroutines of _bodies need.
+# What else generators and coroutines need.
 cdef void enter_here(Activation* a) noexcept
 cdef void leave(Activation* a) noexcept
 cdef PyObject* run(Activation* a, Call* call) noexcept
 cdef PyObject* show_in_flight(Activation* a) noexcept
 cdef void replace(Activation* a, PyObject* raised) noexcept
 cdef PyObject* outcome(Activation* a) noexcept
-cdef PyObject* refuse(PyObject* kind, text) noexcept
+
+# What recover needs, to see who calls it.
+cdef Activation* newest() noexcept
+cdef bint is_of(Activation* a, Frame* frame) noexcept
+cdef const void* below(const Frame* frame) noexcept
+cdef Frame* out_of_comprehensions(Frame* frame) noexcept
+cdef bint is_exception(PyObject* raised) noexcept
 
 cdef inline bint has_ended(Activation* a) noexcept:
     return a.frame == <const void*>a                        # no frame lies there
@@ -52,4 +59,3 @@ cdef class Deferring:
     cdef object __weakref__
 
 cpdef Deferring deferring_function(function)
-cdef bint is_driver(PyObject* code) noexcept

@@ -1,19 +1,13 @@
 from collections.abc import Callable
-from typing import Any, NoReturn, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from deferpool.records import RecordPool
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-class Goexit(BaseException): ...
-
 def defer(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Callable[P, T]: ...
-def recover(*, returning: object = None) -> Exception | None: ...
-def goexit() -> NoReturn: ...
-
 def deferring_function(function: Callable[..., Any]) -> Any: ...
-def drivers(*functions: Callable[..., Any]) -> None: ...
 
 CALL_SIZES: tuple[int, ...]
 ACTIVATION_SIZE: int

@@ -1,25 +1,28 @@
-"""defer and recover: calls that run when their function ends, last in, first out.
+"""defer: calls that run when their function ends, last in, first out.
 
 A deferring function is called through an object that notes an Activation, calls it, and then runs what it has deferred.
 `defer` finds the activation of the function that calls it by that function's frame; `recover` finds the one whose
 deferred call it is called by, by the frame below. What user code calls is written as the interpreter's own functions
 are, for speed, and so that no line of this file shows up in a traceback.
 """
-from functools import partial, update_wrapper
+from functools import update_wrapper
 from sys import modules
-from types import FunctionType, MethodType
+from types import FunctionType
 
 cimport cython
 from cpython.object cimport PyObject
 
 from deferpool._cpython cimport (
-    DECREF, HAVE_VECTORCALL, INCREF, METH_FASTCALL, METH_KEYWORDS, METH_NOARGS, METHOD_DESCRIPTOR, NONE, XDECREF,
-    PyErr_SetObject, PyMethodDef, PyTypeObject, RuntimeError_, TypeError_, add_method, call_none, make_immortal, put_raised,
-    swap_handled, take_raised, type_of,
+    DECREF, HAVE_VECTORCALL, INCREF, METH_FASTCALL, METH_KEYWORDS, METHOD_DESCRIPTOR, NONE, XDECREF, PyErr_NoMemory,
+    PyMethodDef, PyTypeObject, RuntimeError_, TypeError_, add_method, builtin, handled, is_callable, make_immortal,
+    put_raised, refuse, swap_handled, take_raised, vectorcall,
+)
+from deferpool._frames cimport (
+    Frame, PyThreadState, code_at, frame_below, frame_is_of, frame_now, frame_of_thread, this_thread,
 )
 from deferpool.records cimport RecordPool
 
-cdef extern from "frames.h":
+cdef extern from "interpreter.h":
     """
     #if defined(_MSC_VER)
     static __declspec(thread) void *dp_innermost;
@@ -33,36 +36,17 @@ cdef extern from "frames.h":
     #endif
     """
     Activation* innermost "dp_innermost"    # of this thread
-    ctypedef struct PyThreadState:
-        pass
     PyThreadState* thread "dp_thread"       # of the interpreter's, where there is an innermost one
-    PyThreadState* this_thread "PyThreadState_GET"() noexcept
-    Frame* frame_of_thread "dp_frame_of_thread"(PyThreadState*) noexcept
-    bint is_callable "dp_is_callable"(PyObject*) noexcept
-    PyObject* vectorcall "dp_call"(PyObject*, PyObject* const*, size_t, PyObject*) noexcept
-    PyObject* function_vectorcall "dp_call_function"(PyObject*, PyObject* const*, size_t, PyObject*) noexcept
-    ctypedef struct Frame "dp_frame":
-        pass
-    Frame* frame_now "dp_frame_now"() noexcept
-    Frame* frame_below "dp_frame_below"(const Frame*) noexcept
-    PyObject* code_at "dp_frame_code"(const Frame*) noexcept
-    PyObject* handled "dp_handled"() noexcept
-    bint frame_is_of "dp_frame_is_of"(const Frame*, PyObject* function) noexcept
+    PyObject* call_function_itself "dp_call_function"(PyObject*, PyObject* const*, size_t, PyObject*) noexcept
 
 cdef extern from "Python.h":
     const size_t OFFSET "PY_VECTORCALL_ARGUMENTS_OFFSET"
     PyObject* Exception_ "PyExc_Exception"
     PyObject* call_vectorcall "PyVectorcall_Call"(PyObject*, PyObject*, PyObject*) noexcept
-    bint is_function "PyFunction_Check"(PyObject*) noexcept
     bint is_instance "PyObject_TypeCheck"(PyObject*, PyTypeObject*) noexcept
-    PyObject* function_code "PyFunction_GET_CODE"(PyObject*) noexcept
     Py_ssize_t tuple_size "PyTuple_GET_SIZE"(PyObject*) noexcept
-    PyObject* tuple_item "PyTuple_GET_ITEM"(PyObject*, Py_ssize_t) noexcept
-    PyObject* new_cfunction "PyCFunction_NewEx"(PyMethodDef*, PyObject*, PyObject*) noexcept
     object bound "PyMethod_New"(object, object)
     int PyObject_GenericSetAttr(object, object, object) except -1
-    void PyErr_NoMemory() noexcept
-    int CO_GENERATOR, CO_COROUTINE, CO_ASYNC_GENERATOR
 
 
 # ---- records ------------------------------------------------------------------------------------------------
@@ -125,6 +109,10 @@ cdef void leave(Activation* a) noexcept:
         innermost = a.outer
 
 
+cdef Activation* newest() noexcept:
+    return innermost
+
+
 cdef void enter_here(Activation* a) noexcept:
     """Of a function that has a frame of its own, and is about to be resumed, or its deferred calls are."""
     global thread
@@ -145,7 +133,7 @@ cdef const void* bottom() noexcept:
     return <const void*><PyObject*>now  # it lives: it runs
 
 
-cdef inline const void* below(const Frame* frame) noexcept:
+cdef const void* below(const Frame* frame) noexcept:
     cdef const void* found = <const void*>frame_below(frame)
     return found if found != NULL else bottom()
 
@@ -196,8 +184,6 @@ cdef PyObject* run(Activation* a, Call* call) noexcept:
     """One deferred call, which sees the exception in flight as a finally clause does. NULL: it has raised."""
     cdef PyObject* result
     cdef PyObject* before
-    if call.function == recover_itself:
-        return recover_as_deferred(a, call)
     a.calling = call
     if a.raised == NULL:
         result = vectorcall(call.function, call.arguments, keyword_free(call) | OFFSET, call.names)
@@ -268,135 +254,7 @@ cdef PyObject* outcome(Activation* a) noexcept:
     return result
 
 
-# ---- recover: who calls it ----------------------------------------------------------------------------------
-
-cdef PyObject* code_of(PyObject* function) noexcept:
-    """Borrowed: of the Python function that is run when this is called; NULL when it is none."""
-    cdef object called = <object>function
-    cdef int steps
-    for steps in range(16):
-        if type(called) is Deferring:
-            called = (<Deferring>called).function
-        elif type(called) is MethodType:
-            called = called.__func__
-        elif type(called) is partial:
-            called = called.func
-        elif is_function(<PyObject*>called):
-            return function_code(<PyObject*>called)
-        else:
-            called = getattr(type(called), "__call__", None)
-            if type(called) not in (FunctionType, Deferring, MethodType):
-                return NULL
-    return NULL
-
-
-cdef bint runs(Activation* a, const void* here, PyObject* code) noexcept:
-    """Whether the deferred call that `a` runs now is a function with this code, above this frame."""
-    return a.calling != NULL and a.here == here and code_of(a.calling.function) == code
-
-
-cdef bint is_driven(PyObject* code) noexcept:
-    """Of a generator or coroutine, which is driven by another."""
-    return bool((<object>code).co_flags & (CO_GENERATOR | CO_COROUTINE | CO_ASYNC_GENERATOR))
-
-
-cdef const void* above_driver(const Frame* here) noexcept:
-    """Where a generator or coroutine is resumed from; its driver lies between, unless that is being closed."""
-    return below(here) if is_driver(code_at(here)) else <const void*>here
-
-
-cdef tuple driver_codes = ()
-
-cdef bint is_driver(PyObject* code) noexcept:
-    for each in driver_codes:
-        if <PyObject*>each == code:     # by identity: to compare them would recurse
-            return True
-    return False
-
-
-def drivers(*functions):
-    """What drives generators and coroutines."""
-    global driver_codes
-    driver_codes = tuple([function.__code__ for function in functions])
-
-
-cdef Activation* deferred_by(Activation* a) noexcept:
-    """The activation of which `a` is itself a deferred call; NULL when it is none."""
-    cdef const void* here = a.here
-    cdef PyObject* code = function_code(a.function)
-    cdef Activation* by = a.outer
-    if here != NULL and is_driven(code):
-        here = above_driver(<const Frame*>here)
-    while by != NULL and not runs(by, here, code):
-        by = by.outer
-    return by
-
-
-cdef Activation* recovering(Frame* frame) noexcept:
-    """Whose deferred call runs in the frame."""
-    cdef const void* here = below(frame)
-    cdef PyObject* code = code_at(frame)
-    cdef Activation* a = innermost
-    while a != NULL:
-        if a.calling == NULL and not has_ended(a) and is_of(a, frame):
-            return deferred_by(a)
-        if runs(a, here, code):
-            return a
-        a = a.outer
-    return NULL
-
-
-cdef PyObject* stop(Activation* a, PyObject* returning) noexcept:
-    """Stops the exception in flight, and gives it; None when there is none, or none that may be stopped."""
-    cdef PyObject* raised = a.raised if a != NULL else NULL
-    cdef PyObject* before
-    if raised == NULL or not is_exception(raised):
-        INCREF(NONE)
-        return NONE
-    a.raised = a.beneath if a.beneath != NULL else ended_thread(raised, <PyObject*>a.calling.below)
-    a.beneath = NULL
-    before = a.result
-    INCREF(returning)
-    a.result = returning
-    XDECREF(before)
-    return raised
-
-
-cdef PyObject* ended_thread(PyObject* raised, PyObject* around) noexcept:
-    """The Goexit that this exception came in place of, in a function further in: it goes on. Not one that was being
-    handled already, around the function."""
-    cdef object error = (<object>raised).__context__
-    cdef int steps
-    for steps in range(1000):
-        if error is None or <PyObject*>error == around:
-            return NULL
-        if isinstance(error, Goexit):
-            INCREF(<PyObject*>error)
-            return <PyObject*>error
-        error = error.__context__
-    return NULL
-
-
-cdef bint wants(PyObject* names, Py_ssize_t positional, PyObject* const* arguments, PyObject** returning) noexcept:
-    """The arguments of recover. False, and an exception, when they are others."""
-    returning[0] = NONE
-    if positional:
-        refuse(TypeError_, f"recover() takes no positional arguments ({positional} given)")
-        return False
-    if names != NULL and tuple_size(names):
-        if tuple_size(names) > 1 or <object>tuple_item(names, 0) != "returning":
-            refuse(TypeError_, f"recover() takes one keyword argument, 'returning', not {', '.join(<object>names)}")
-            return False
-        returning[0] = arguments[0]
-    return True
-
-
 # ---- what users call ----------------------------------------------------------------------------------------
-
-cdef PyObject* refuse(PyObject* kind, text) noexcept:
-    PyErr_SetObject(kind, <PyObject*>text)
-    return NULL
-
 
 cdef PyObject* call_defer(PyObject* module, PyObject* const* arguments, Py_ssize_t count, PyObject* names) noexcept:
     cdef Activation* a = innermost
@@ -462,30 +320,6 @@ cdef object qualified_name(object code):
     return f"{getattr(code, 'co_qualname', code.co_name)}()" if code.co_name != "<module>" else "a module"
 
 
-cdef PyObject* call_recover(PyObject* module, PyObject* const* arguments, Py_ssize_t count, PyObject* names) noexcept:
-    cdef PyObject* returning
-    cdef Frame* frame = frame_now()
-    if not wants(names, count, arguments, &returning):
-        return NULL
-    return stop(recovering(out_of_comprehensions(frame)) if frame != NULL else NULL, returning)
-
-
-cdef PyObject* recover_as_deferred(Activation* a, Call* call) noexcept:
-    """recover is itself the deferred call: it serves the function whose deferred call has deferred it."""
-    cdef PyObject* returning
-    if not wants(call.names, <Py_ssize_t>keyword_free(call), call.arguments, &returning):
-        return NULL
-    return stop(deferred_by(a), returning)
-
-
-cdef PyObject* call_goexit(PyObject* module, PyObject* nothing) noexcept:
-    cdef PyObject* ending = call_none(<PyObject*>Goexit)
-    if ending != NULL:
-        PyErr_SetObject(<PyObject*>type_of(ending), ending)
-        DECREF(ending)
-    return NULL
-
-
 # ---- deferring functions ------------------------------------------------------------------------------------
 
 cdef PyObject* call_function(PyObject* self, PyObject* const* arguments, size_t count, PyObject* names) noexcept:
@@ -502,7 +336,7 @@ cdef PyObject* call_function(PyObject* self, PyObject* const* arguments, size_t 
     if a.here == NULL:
         a.here = bottom()
     enter(a)
-    result = function_vectorcall(function, arguments, count, names)
+    result = call_function_itself(function, arguments, count, names)
     if a.last != NULL:
         result = unwind(a, result)
     leave(a)
@@ -560,8 +394,6 @@ cpdef Deferring deferring_function(function):
 
 # ---- types and functions that the class statements above cannot say --------------------------------------------
 
-cdef PyObject* recover_itself           # what users see of it
-
 cdef PyMethodDef defer_definition = PyMethodDef(
     ml_name=b"defer", ml_meth=<void*>call_defer, ml_flags=METH_FASTCALL | METH_KEYWORDS,
     ml_doc=b"""defer(function, /, *args, **kwargs)
@@ -575,23 +407,6 @@ not stop the others. In a coroutine one that gives an awaitable is awaited.
 Raises RuntimeError in a function that is not @deferring, TypeError for what is not callable, MemoryError. Each thread,
 coroutine and greenlet has its own deferred calls.""")
 
-cdef PyMethodDef recover_definition = PyMethodDef(
-    ml_name=b"recover", ml_meth=<void*>call_recover, ml_flags=METH_FASTCALL | METH_KEYWORDS,
-    ml_doc=b"""recover(*, returning=None)
---
-
-In a deferred call: stops the exception that its function is ending with, and returns it.
-
-The function then returns `returning`. Anywhere else, called by anything else, and when there is no exception or one that is
-no Exception (KeyboardInterrupt, CancelledError, Goexit ...), it returns None and changes nothing.""")
-
-cdef PyMethodDef goexit_definition = PyMethodDef(
-    ml_name=b"goexit", ml_meth=<void*>call_goexit, ml_flags=METH_NOARGS,
-    ml_doc=b"""goexit()
---
-
-Ends the thread: raises Goexit, which runs the deferred calls of every function and cannot be recovered.""")
-
 cdef PyMethodDef call_definition = PyMethodDef(ml_name=b"__call__", ml_meth=<void*>call_method,
                                                ml_flags=METH_FASTCALL | METH_KEYWORDS, ml_doc=NULL)
 
@@ -600,17 +415,6 @@ cdef PyObject* call_method(PyObject* self, PyObject* const* arguments, Py_ssize_
     if (<Deferring>self).vectorcall == NULL:
         return refuse(TypeError_, "deferring functions are made by @deferring")
     return (<Deferring>self).vectorcall(self, arguments, <size_t>count, names)
-
-
-cdef object builtin(PyMethodDef* definition):
-    cdef object name = "deferpool"
-    cdef PyObject* made = new_cfunction(definition, NULL, <PyObject*>name)
-    if made == NULL:
-        raise MemoryError
-    make_immortal(made)
-    result = <object>made
-    DECREF(made)
-    return result
 
 
 cdef void equip() except *:
@@ -623,39 +427,9 @@ cdef void equip() except *:
     add_method(kind, &call_definition)
 
 
-class Goexit(BaseException):
-    """Ends a thread, and runs the deferred calls of every function on the way. recover does not stop it.
-
-    A threading.Thread that ends with it does so silently.
-    """
-
-    def __init__(self, *args):
-        BaseException.__init__(self, *args)
-        silence_threads()
-
-
-def silence_threads():
-    """threading's hook for uncaught exceptions is one, for all threads, and says nothing of a SystemExit only."""
-    import threading
-
-    before = threading.excepthook
-    if getattr(before, "without_goexit", False):
-        return
-
-    def excepthook(args, /):
-        if not issubclass(args.exc_type, Goexit):
-            before(args)
-
-    excepthook.without_goexit = True
-    threading.excepthook = excepthook
-
-
 equip()
 own_calls = calls
 own_activations = activations
 make_immortal(<PyObject*>calls)
 make_immortal(<PyObject*>activations)
 defer = builtin(&defer_definition)
-recover = builtin(&recover_definition)
-goexit = builtin(&goexit_definition)
-recover_itself = <PyObject*>recover

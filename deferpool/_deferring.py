@@ -6,7 +6,7 @@ import types
 from collections.abc import AsyncGenerator, Callable, Generator
 from typing import Any, TypeVar
 
-from deferpool import _bodies, _defer
+from deferpool import _bodies, _defer, _generators
 from deferpool._bodies import Body
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -28,13 +28,13 @@ def deferring(function: Function, /) -> Function:
     else:
         flags = function.__code__.co_flags  # what it is, whatever it was marked as
         if flags & inspect.CO_ASYNC_GENERATOR:
-            made = _bodies.make(function, drive_asynchronous_generator)
+            made = _generators.make(function, drive_asynchronous_generator)
         elif flags & inspect.CO_COROUTINE:
-            made = _bodies.make(function, drive_coroutine)
+            made = _generators.make(function, drive_coroutine)
         elif flags & inspect.CO_ITERABLE_COROUTINE:
-            made = _bodies.make(function, drive_iterable_coroutine)
+            made = _generators.make(function, drive_iterable_coroutine)
         elif flags & inspect.CO_GENERATOR:
-            made = _bodies.make(function, drive_generator)
+            made = _generators.make(function, drive_generator)
         else:
             made = _defer.deferring_function(function)
     return made  # type: ignore[no-any-return]
@@ -84,4 +84,4 @@ async def drive_asynchronous_generator(body: Body) -> AsyncGenerator[Any, Any]:
 
 drive_iterable_coroutine = types.coroutine(types.FunctionType(drive_generator.__code__, globals()))
 
-_defer.drivers(drive_generator, drive_coroutine, drive_asynchronous_generator, drive_iterable_coroutine)
+_bodies.drivers(drive_generator, drive_coroutine, drive_asynchronous_generator, drive_iterable_coroutine)

@@ -1,0 +1,34 @@
+# What a driver waits for: see _bodies.pyx.
+from cpython.object cimport PyObject
+
+from deferpool._defer cimport Activation, Call
+
+# What send gives, PySendResult; what goes with it is in `result`.
+cdef enum:
+    RETURNED = 0
+    FAILED = -1
+    YIELDED = 1
+
+cdef class Body:
+    cdef Activation activation
+    cdef object driven                  # that which runs, or None
+    cdef object inner                   # the function's own, until it has ended
+    cdef object function                # that of the activation
+    cdef Call* current                  # a deferred call whose awaitable is being driven
+    cdef bint awaits                    # whether what deferred calls give is awaited
+    cdef bint steps                     # whether the function's own is an asynchronous generator, driven step by step
+    cdef bint begun, running
+    cdef object sent, thrown            # to an asynchronous generator, with its next step
+    cdef bint hides                     # the collector sees the function's own as a part of this
+    cdef bint closed                    # the function has returned although it was closed
+    cdef readonly object result         # what it gave then
+    cdef readonly bint ended            # everything has run
+
+cdef bint is_driver(PyObject* code) noexcept
+cdef int resume(Body body, PyObject* value, PyObject** result) noexcept
+cdef bint take_step(Body body) noexcept
+cdef int throw_into_driven(Body body, PyObject* error, PyObject** result) noexcept
+cdef int go_on(Body body, int status, PyObject** result) noexcept
+cdef int end_now(Body body, PyObject** result) noexcept
+cdef const char* kind_of(Body body) noexcept
+cdef PyObject* ask(PyObject* thing, name, PyObject* const* arguments, Py_ssize_t count) noexcept
