@@ -8,11 +8,12 @@ cimport cython
 from cpython.object cimport PyObject
 
 from deferpool._cpython cimport (
-    DECREF, INCREF, NONE, XDECREF, PyErr_SetObject, PyTypeObject, RuntimeError_, call_none, handled, inquiry, put_raised,
-    swap_handled, take_raised, traverseproc, type_of, vectorcall, visitproc,
+    DECREF, INCREF, METH_O, NONE, XDECREF, PyErr_SetObject, PyMethodDef, PyTypeObject, RuntimeError_, builtin, call_none,
+    call_one, complain, dealloc_in_turn, destructor, handled, inquiry, new_of, put_raised, swap_handled, take_raised,
+    traverseproc, type_of, vectorcall, visitproc,
 )
 from deferpool._defer cimport Activation, Call, enter_here, freedefer, leave, outcome, replace, run, show_in_flight
-from deferpool._frames cimport code_of_line, lines_after
+from deferpool._frames cimport Frame, code_at, code_of_line, first_local, frame_now, generator_in, lines_after
 
 cdef extern from "coroutines.h":
     bint can_be_awaited "dp_can_be_awaited"(PyObject*) noexcept
@@ -25,7 +26,7 @@ cdef extern from "interpreter.h":
         pass
     void without_hooks "dp_without_hooks"(Hooks*, PyObject*) noexcept
     void with_hooks "dp_with_hooks"(const Hooks*) noexcept
-    void close_when_dropped "dp_close_when_dropped"(PyObject*) noexcept
+    PyObject** finalizer_of "dp_finalizer_of"(PyObject*) noexcept
     traverseproc traverse_of "dp_traverse_of"(PyObject*) noexcept
 
 cdef extern from "Python.h":
@@ -40,7 +41,6 @@ cdef extern from "Python.h":
     PyObject* traceback_of "PyException_GetTraceback"(PyObject*) noexcept
     int set_traceback "PyException_SetTraceback"(PyObject*, PyObject*) noexcept
     bint is_traceback "PyTraceBack_Check"(PyObject*) noexcept
-    void complain "PyErr_Format"(PyObject*, const char*, ...) noexcept
     void write_unraisable "PyErr_WriteUnraisable"(PyObject*) noexcept
     Py_ssize_t count_of_references "Py_REFCNT"(PyObject*) noexcept
     void set_context "PyException_SetContext"(PyObject*, PyObject*) noexcept
@@ -66,12 +66,17 @@ cdef class Body:
         raise TypeError("made by deferring generators and coroutines only")
 
     def __del__(self):
-        if not self.begun and self.inner is not None and is_coroutine(<PyObject*>self.inner):
-            self.inner.close()          # it never began, and has no need to say so: its driver does
+        if not self.begun:
+            if self.inner is not None and is_coroutine(<PyObject*>self.inner):
+                self.inner.close()      # it never began, and has no need to say so: its driver does
+        elif not self.ended and not (self.watched and count_of_references(<PyObject*>self) > 1):
+            end_dropped(self)           # else the collector has found it, and its driver or guard, which ends it
 
     def __dealloc__(self):
-        if self.begun and not self.ended:
-            end_dropped(self)
+        if self.guard is not None:
+            self.guard.body = NULL
+            if not self.ended:
+                end_dropped(self)
         drop_all(self)
 
     def gives(self, sent):
@@ -94,7 +99,11 @@ cdef class Body:
     def returned(self):
         """Whether the function was closed and has returned in spite of it: `result`. If not, the driver goes on with its
         exception."""
-        without_line()
+        cdef PyObject* error = without_line()
+        if error != NULL and self.beneath is not None:
+            INCREF(<PyObject*>self.beneath)
+            set_context(error, <PyObject*>self.beneath)
+            self.beneath = None
         return self.closed
 
 
@@ -241,9 +250,12 @@ cdef int go_on(Body body, int status, PyObject** result) noexcept:
 
 
 cdef void end_function(Body body) noexcept:
+    cdef PyObject** slot
     body.activation.frame = &body.activation
     if body.steps and body.inner is not None:
-        close_when_dropped(<PyObject*>body.inner)
+        slot = finalizer_of(<PyObject*>body.inner)
+        XDECREF(slot[0])
+        slot[0] = NULL                  # from now on it closes itself
     body.inner = None
     body.driven = None
 
@@ -372,6 +384,85 @@ cdef PyObject* new_exit() noexcept:
     return exit
 
 
+# ---- asynchronous generators that are dropped -------------------------------------------------------------------
+#
+# Nobody closes one where there is no event loop, or where the loop has been closed. All that is left must run then and
+# there, before the collector clears anything: finalizers do so, and no deallocation.
+
+cdef void watch(Body body) noexcept:
+    """Its driver begins: that it is dropped is told here, and not to the event loop."""
+    cdef Frame* frame = frame_now()
+    cdef PyObject* driver
+    cdef PyObject** slot
+    if frame == NULL or not is_driver(code_at(frame)):
+        return
+    driver = generator_in(frame)
+    if driver == NULL:
+        return
+    slot = finalizer_of(driver)
+    if slot[0] != NULL:
+        body.hook = <object>slot[0]
+        DECREF(slot[0])
+    INCREF(<PyObject*>driver_dropped)
+    slot[0] = <PyObject*>driver_dropped
+    body.watched = True
+
+
+cdef PyObject* tell_dropped(PyObject* module, PyObject* driver) noexcept:
+    """The loop may close it, with its awaits. One that does not take it forgets it."""
+    cdef PyObject* found = first_local(driver)
+    cdef PyObject* done
+    cdef PyObject* error = NULL
+    cdef Py_ssize_t before = count_of_references(driver)
+    cdef Body body
+    if found == NULL or type_of(found) != <PyTypeObject*>Body:
+        INCREF(NONE)
+        return NONE
+    body = <Body>found
+    if body.hook is not None and not body.offered:
+        body.offered = True
+        done = call_one(<PyObject*>body.hook, driver)
+        if done == NULL:
+            error = take_raised()
+        else:
+            DECREF(done)
+    if error != NULL or count_of_references(driver) <= before or not guard(body):
+        if not body.ended and not body.running:
+            end_dropped(body)
+    if error != NULL:
+        put_raised(error)
+        return NULL
+    INCREF(NONE)
+    return NONE
+
+
+cdef PyMethodDef dropped_definition = PyMethodDef(ml_name=b"driver_dropped", ml_meth=<void*>tell_dropped,
+                                                  ml_flags=METH_O, ml_doc=NULL)
+
+
+@cython.final
+cdef class Guard:
+    def __init__(self):
+        raise TypeError("made by deferring generators and coroutines only")
+
+    def __del__(self):
+        if self.body != NULL and not (<Body>self.body).ended:
+            end_dropped(<Body>self.body)
+
+
+cdef bint guard(Body body) noexcept:
+    """It was taken, and may be lost again: the finalizers of its driver, and perhaps its own, have run. False when there is
+    no memory."""
+    cdef PyObject* made = new_of(<PyTypeObject*>Guard)
+    if made == NULL:
+        PyErr_Clear()
+        return False
+    body.guard = <Guard>made
+    body.guard.body = <PyObject*>body
+    DECREF(made)
+    return True
+
+
 # ---- what the collector must see of a Body, beside its objects --------------------------------------------------
 
 cdef int visit_call(Call* call, visitproc visit, void* arg) noexcept:
@@ -472,14 +563,22 @@ cdef PyObject* without_line() noexcept:
 
 cdef traverseproc traverse_objects
 cdef inquiry clear_objects
+cdef destructor dealloc_objects
+
+cdef void dealloc_body(PyObject* self) noexcept:
+    dealloc_in_turn(self, dealloc_body, dealloc_objects)
+
 
 cdef void equip() noexcept:
-    """The collector sees all of a Body."""
-    global traverse_objects, clear_objects
+    """The collector sees all of a Body; and one that ends another in a call that it has deferred does not nest."""
+    global traverse_objects, clear_objects, dealloc_objects
     cdef PyTypeObject* kind = <PyTypeObject*>Body
     traverse_objects = kind.tp_traverse
     clear_objects = kind.tp_clear
     kind.tp_traverse = traverse_body
     kind.tp_clear = clear_body
+    dealloc_objects = kind.tp_dealloc
+    kind.tp_dealloc = dealloc_body
 
 equip()
+cdef object driver_dropped = builtin(&dropped_definition)

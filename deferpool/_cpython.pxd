@@ -5,7 +5,7 @@ cdef extern from "Python.h":
     ctypedef int (*visitproc)(PyObject*, void*) noexcept
     ctypedef int (*traverseproc)(PyObject*, visitproc, void*) noexcept
     ctypedef int (*inquiry)(PyObject*) noexcept
-    ctypedef void (*destructor)(PyObject*)
+    ctypedef void (*destructor)(PyObject*) noexcept
     ctypedef PyObject* (*vectorcallfunc)(PyObject*, PyObject* const*, size_t, PyObject*) noexcept
     ctypedef struct PyAsyncMethods:
         int (*am_send)(PyObject*, PyObject*, PyObject**) noexcept
@@ -21,6 +21,7 @@ cdef extern from "Python.h":
         const char* tp_name
         destructor tp_dealloc
         PyObject* tp_dict
+        PyObject* (*tp_new)(PyTypeObject*, PyObject*, PyObject*) noexcept
     # Cython's own way to make and to end an object takes longer; the fields of one that is made so are not set.
     object new_object "_PyObject_New"(PyTypeObject*)
     void free_object "PyObject_Free"(void*)
@@ -39,6 +40,8 @@ cdef extern from "Python.h":
     PyObject* TypeError_ "PyExc_TypeError"
     PyObject* RuntimeError_ "PyExc_RuntimeError"
     void PyErr_SetObject(PyObject*, PyObject*) noexcept
+    # All that is said here also says it when there is no memory; an f-string would leave no error at all.
+    PyObject* complain "PyErr_Format"(PyObject* kind, const char* said, ...) noexcept
     void PyErr_NoMemory() noexcept
     object new_method "PyDescr_NewMethod"(PyTypeObject*, PyMethodDef*)
     void PyType_Modified(PyTypeObject*) noexcept
@@ -56,6 +59,7 @@ cdef extern from "interpreter.h":
     void name_arguments "dp_name_arguments"(PyTypeObject*) noexcept     # of one class in a module
     PyObject* take_raised "dp_take_raised"() noexcept
     void put_raised "dp_raise"(PyObject* exception) noexcept
+    void dealloc_in_turn "dp_dealloc_in_turn"(PyObject*, destructor dealloc, destructor further) noexcept
     bint is_finalizing "dp_is_finalizing"() noexcept
     PyObject* swap_handled "dp_swap_handled"(PyObject* exception) noexcept
     PyObject* handled "dp_handled"() noexcept
@@ -84,6 +88,6 @@ cdef inline object builtin(PyMethodDef* definition):
     return result
 
 
-cdef inline PyObject* refuse(PyObject* kind, text) noexcept:
-    PyErr_SetObject(kind, <PyObject*>text)
-    return NULL
+cdef inline PyObject* new_of(PyTypeObject* kind) noexcept:
+    """One of a class of Cython's. NULL, and MemoryError, when there is no memory: an except clause would want some."""
+    return kind.tp_new(kind, <PyObject*>(), NULL)

@@ -14,11 +14,11 @@ from cpython.object cimport PyObject
 
 from deferpool._cpython cimport (
     DECREF, HAVE_VECTORCALL, INCREF, METH_FASTCALL, METH_KEYWORDS, METHOD_DESCRIPTOR, NONE, XDECREF, PyErr_NoMemory,
-    PyMethodDef, PyTypeObject, RuntimeError_, TypeError_, add_method, builtin, handled, is_callable, make_immortal,
-    put_raised, refuse, swap_handled, take_raised, vectorcall,
+    PyMethodDef, PyTypeObject, RuntimeError_, TypeError_, add_method, builtin, call_none, complain, handled, is_callable,
+    make_immortal, put_raised, swap_handled, take_raised, type_of, vectorcall,
 )
 from deferpool._frames cimport (
-    Frame, PyThreadState, code_at, frame_below, frame_is_of, frame_now, frame_of_thread, this_thread,
+    Frame, PyThreadState, code_at, frame_below, frame_is_of, frame_now, frame_of_thread, name_of_code, this_thread,
 )
 from deferpool.records cimport RecordPool
 
@@ -45,6 +45,10 @@ cdef extern from "Python.h":
     PyObject* call_vectorcall "PyVectorcall_Call"(PyObject*, PyObject*, PyObject*) noexcept
     bint is_instance "PyObject_TypeCheck"(PyObject*, PyTypeObject*) noexcept
     Py_ssize_t tuple_size "PyTuple_GET_SIZE"(PyObject*) noexcept
+    PyObject* get_item "PyDict_GetItem"(PyObject*, PyObject*) noexcept
+    PyObject* attribute "PyObject_GetAttr"(PyObject*, PyObject*) noexcept
+    void PyErr_Clear() noexcept
+    int compare "PyUnicode_CompareWithASCIIString"(PyObject*, const char*) noexcept
     object bound "PyMethod_New"(object, object)
     int PyObject_GenericSetAttr(object, object, object) except -1
 
@@ -123,14 +127,20 @@ cdef void enter_here(Activation* a) noexcept:
 
 cdef const void* bottom() noexcept:
     """What stands for a frame where there is none below: without greenlets one is enough, NULL."""
-    cdef PyObject* current
-    if "greenlet" not in modules:
+    cdef PyObject* greenlet = get_item(<PyObject*>modules, <PyObject*>"greenlet")
+    cdef PyObject* getcurrent
+    cdef PyObject* now = NULL
+    if greenlet == NULL:
         return NULL
-    try:
-        now = modules["greenlet"].getcurrent()
-    except BaseException:               # it is just being imported
+    getcurrent = attribute(greenlet, <PyObject*>"getcurrent")
+    if getcurrent != NULL:
+        now = call_none(getcurrent)
+        DECREF(getcurrent)
+    if now == NULL:                     # it is just being imported
+        PyErr_Clear()
         return NULL
-    return <const void*><PyObject*>now  # it lives: it runs
+    DECREF(now)                         # it lives: it runs
+    return <const void*>now
 
 
 cdef const void* below(const Frame* frame) noexcept:
@@ -265,9 +275,9 @@ cdef PyObject* call_defer(PyObject* module, PyObject* const* arguments, Py_ssize
         if a == NULL:
             return NULL
     if count < 1:
-        return refuse(TypeError_, "defer() needs a callable, and then its arguments")
+        return complain(TypeError_, "defer() needs a callable, and then its arguments")
     if not is_callable(arguments[0]):
-        return refuse(TypeError_, f"defer() needs a callable, not {type(<object>arguments[0]).__name__}")
+        return complain(TypeError_, "defer() needs a callable, not %.200s", type_of(arguments[0]).tp_name)
     if names != NULL:
         count += tuple_size(names)
     call = newdefer(count - 1)
@@ -292,6 +302,7 @@ cdef PyObject* call_defer(PyObject* module, PyObject* const* arguments, Py_ssize
 cdef Activation* find(Frame* frame) noexcept:
     """The slow way: at a function's first defer. NULL, and an exception, in a function that is not deferring."""
     cdef Activation* a
+    cdef PyObject* name
     if frame != NULL:
         a = activation_of(frame)
         if a == NULL:
@@ -299,9 +310,13 @@ cdef Activation* find(Frame* frame) noexcept:
             a = activation_of(frame)
         if a != NULL:
             return a
-        refuse(RuntimeError_, f"defer() in {qualified_name(<object>code_at(frame))}, which is not @deferring")
+        name = name_of_code(code_at(frame))
+        if compare(name, "<module>") == 0:
+            complain(RuntimeError_, "defer() in a module, which is not @deferring")
+        else:
+            complain(RuntimeError_, "defer() in %U(), which is not @deferring", name)
     else:
-        refuse(RuntimeError_, "defer() outside of any Python function")
+        complain(RuntimeError_, "defer() outside of any Python function")
     return NULL
 
 
@@ -314,10 +329,6 @@ cdef Frame* out_of_comprehensions(Frame* frame) noexcept:
             break
         frame = outer
     return frame
-
-
-cdef object qualified_name(object code):
-    return f"{getattr(code, 'co_qualname', code.co_name)}()" if code.co_name != "<module>" else "a module"
 
 
 # ---- deferring functions ------------------------------------------------------------------------------------
@@ -358,6 +369,8 @@ cdef class Deferring:
     def __set_name__(self, owner, name):
         if name == "__init_subclass__" or name == "__class_getitem__":      # as Python does with functions of these names
             setattr(owner, name, classmethod(self))
+        elif name == "__new__":
+            setattr(owner, name, staticmethod(self))
 
     def __setattr__(self, name, value):
         if name == "__defaults__" or name == "__kwdefaults__":
@@ -413,7 +426,7 @@ cdef PyMethodDef call_definition = PyMethodDef(ml_name=b"__call__", ml_meth=<voi
 
 cdef PyObject* call_method(PyObject* self, PyObject* const* arguments, Py_ssize_t count, PyObject* names) noexcept:
     if (<Deferring>self).vectorcall == NULL:
-        return refuse(TypeError_, "deferring functions are made by @deferring")
+        return complain(TypeError_, "deferring functions are made by @deferring")
     return (<Deferring>self).vectorcall(self, arguments, <size_t>count, names)
 
 

@@ -9,11 +9,11 @@ from types import FunctionType
 from cpython.object cimport PyObject
 
 from deferpool._bodies cimport (
-    FAILED, RETURNED, YIELDED, Body, ask, end_now, go_on, kind_of, resume, take_step, throw_into_driven,
+    FAILED, RETURNED, YIELDED, Body, ask, end_now, go_on, kind_of, resume, take_step, throw_into_driven, watch,
 )
 from deferpool._cpython cimport (
-    DECREF, INCREF, METH_FASTCALL, METH_NOARGS, METH_O, NONE, XDECREF, XINCREF, PyErr_NoMemory, PyMethodDef, PyTypeObject,
-    RuntimeError_, TypeError_, add_method, put_raised, refuse, take_raised, type_of, vectorcall,
+    DECREF, INCREF, METH_FASTCALL, METH_NOARGS, METH_O, NONE, XDECREF, XINCREF, PyMethodDef, PyTypeObject,
+    RuntimeError_, TypeError_, add_method, complain, new_of, put_raised, take_raised, type_of, vectorcall,
 )
 from deferpool._defer cimport Deferring, deferring_function
 from deferpool._frames cimport frame_of_generator
@@ -28,14 +28,15 @@ cdef extern from "Python.h":
     PyObject* GeneratorExit_ "PyExc_GeneratorExit"
     PyObject* ValueError_ "PyExc_ValueError"
     bint matches "PyErr_ExceptionMatches"(PyObject*) noexcept
+    bint is_generator "PyGen_CheckExact"(PyObject*) noexcept
     bint is_coroutine "PyCoro_CheckExact"(PyObject*) noexcept
+    bint is_asynchronous_generator "PyAsyncGen_CheckExact"(PyObject*) noexcept
     bint is_exception_class "PyExceptionClass_Check"(PyObject*) noexcept
     bint is_exception_instance "PyExceptionInstance_Check"(PyObject*) noexcept
     bint is_traceback "PyTraceBack_Check"(PyObject*) noexcept
     int set_traceback "PyException_SetTraceback"(PyObject*, PyObject*) noexcept
+    PyObject* context_of "PyException_GetContext"(PyObject*) noexcept
     void restore "PyErr_Restore"(PyObject*, PyObject*, PyObject*) noexcept
-    void complain "PyErr_Format"(PyObject*, const char*, ...) noexcept
-    void PyErr_Clear() noexcept
 
 
 # ---- calling one ------------------------------------------------------------------------------------------------
@@ -63,6 +64,10 @@ cdef PyObject* call_generator(PyObject* self, PyObject* const* arguments, size_t
         return NULL
     driving = vectorcall(<PyObject*>deferring.driver, given, 1, NULL)
     inner = vectorcall(<PyObject*>deferring.function, arguments, count, names) if driving != NULL else NULL
+    if inner != NULL and not is_of_its_kind(deferring, inner):
+        complain(TypeError_, "%R gives %.200s: its code has been replaced", <PyObject*>deferring, type_of(inner).tp_name)
+        DECREF(inner)
+        inner = NULL
     if inner == NULL:
         if driving != NULL:
             give_up(driving)
@@ -73,18 +78,22 @@ cdef PyObject* call_generator(PyObject* self, PyObject* const* arguments, size_t
     return driving if inner != NULL else NULL
 
 
+cdef bint is_of_its_kind(Deferring deferring, PyObject* inner) noexcept:
+    if deferring.steps:
+        return is_asynchronous_generator(inner)
+    return is_generator(inner) or (deferring.awaits and is_coroutine(inner))
+
+
 cdef PyObject* new_body(Deferring deferring) noexcept:
+    cdef PyObject* made = new_of(<PyTypeObject*>Body)
     cdef Body body
-    try:
-        body = Body.__new__(Body)
-    except MemoryError:
-        PyErr_NoMemory()
+    if made == NULL:
         return NULL
+    body = <Body>made
     body.function = deferring.function
     body.awaits = deferring.awaits
     body.steps = deferring.steps
-    INCREF(<PyObject*>body)
-    return <PyObject*>body
+    return made
 
 
 cdef void fill(Body body, PyObject* inner) noexcept:
@@ -123,8 +132,10 @@ cdef int send_body(PyObject* self, PyObject* value, PyObject** result) noexcept:
     if not may_go_on(body):
         return FAILED
     if body.driven is None and (body.inner is None or not body.steps):
-        refuse(RuntimeError_, "nothing is driven here")
+        complain(RuntimeError_, "nothing is driven here")
         return FAILED
+    if body.steps and not body.begun:
+        watch(body)
     body.begun = body.running = True
     if body.driven is not None or take_step(body):
         status = resume(body, value, result)
@@ -196,6 +207,8 @@ cdef void throw_here(PyObject* const* arguments, Py_ssize_t count) noexcept:
 
 cdef PyObject* close_body(PyObject* self, PyObject* nothing) noexcept:
     """The driver is being closed, and will get a GeneratorExit after this."""
+    cdef PyObject* exit
+    cdef PyObject* context
     cdef Body body = <Body>self
     cdef PyObject* result = NULL
     if not may_go_on(body):
@@ -208,7 +221,12 @@ cdef PyObject* close_body(PyObject* self, PyObject* nothing) noexcept:
         elif not matches(GeneratorExit_):
             return NULL
         else:
-            PyErr_Clear()
+            exit = take_raised()
+            context = context_of(exit)
+            if context != NULL:
+                body.beneath = <object>context
+                DECREF(context)
+            DECREF(exit)
     INCREF(NONE)
     return NONE
 

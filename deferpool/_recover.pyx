@@ -10,7 +10,8 @@ from cpython.object cimport PyObject
 
 from deferpool._bodies cimport is_driver
 from deferpool._cpython cimport (
-    INCREF, METH_FASTCALL, METH_KEYWORDS, NONE, XDECREF, PyMethodDef, TypeError_, builtin, refuse,
+    DECREF, INCREF, METH_FASTCALL, METH_KEYWORDS, NONE, XDECREF, PyMethodDef, PyTypeObject, TypeError_, builtin,
+    complain,
 )
 from deferpool._defer cimport (
     Activation, Deferring, below, has_ended, is_exception, is_of, newest, out_of_comprehensions,
@@ -20,10 +21,13 @@ from deferpool._frames cimport Frame, code_at, frame_now
 from deferpool._goexit import Goexit
 
 cdef extern from "Python.h":
+    bint is_instance "PyObject_TypeCheck"(PyObject*, PyTypeObject*) noexcept
     bint is_function "PyFunction_Check"(PyObject*) noexcept
     PyObject* function_code "PyFunction_GET_CODE"(PyObject*) noexcept
     Py_ssize_t tuple_size "PyTuple_GET_SIZE"(PyObject*) noexcept
     PyObject* tuple_item "PyTuple_GET_ITEM"(PyObject*, Py_ssize_t) noexcept
+    int compare "PyUnicode_CompareWithASCIIString"(PyObject*, const char*) noexcept
+    PyObject* context_of "PyException_GetContext"(PyObject*) noexcept
     int CO_GENERATOR, CO_COROUTINE, CO_ASYNC_GENERATOR
 
 
@@ -119,15 +123,18 @@ cdef PyObject* stop(Activation* a, PyObject* returning) noexcept:
 cdef PyObject* ended_thread(PyObject* raised, PyObject* around) noexcept:
     """The Goexit that this exception came in place of, in a function further in: it goes on. Not one that was being
     handled already, around the function."""
-    cdef object error = (<object>raised).__context__
+    cdef PyObject* error = context_of(raised)
+    cdef PyObject* further
     cdef int steps
     for steps in range(1000):
-        if error is None or <PyObject*>error == around:
-            return NULL
-        if isinstance(error, Goexit):
-            INCREF(<PyObject*>error)
-            return <PyObject*>error
-        error = error.__context__
+        if error == NULL or error == around:
+            break
+        if is_instance(error, <PyTypeObject*>Goexit_):
+            return error
+        further = context_of(error)
+        DECREF(error)
+        error = further
+    XDECREF(error)
     return NULL
 
 
@@ -137,11 +144,11 @@ cdef bint wants(PyObject* names, Py_ssize_t positional, PyObject* const* argumen
     """The arguments of recover. False, and an exception, when they are others."""
     returning[0] = NONE
     if positional:
-        refuse(TypeError_, f"recover() takes no positional arguments ({positional} given)")
+        complain(TypeError_, "recover() takes no positional arguments (%zd given)", positional)
         return False
     if names != NULL and tuple_size(names):
-        if tuple_size(names) > 1 or <object>tuple_item(names, 0) != "returning":
-            refuse(TypeError_, f"recover() takes one keyword argument, 'returning', not {', '.join(<object>names)}")
+        if tuple_size(names) > 1 or compare(tuple_item(names, 0), "returning") != 0:
+            complain(TypeError_, "recover() takes one keyword argument, 'returning', not %R", names)
             return False
         returning[0] = arguments[0]
     return True
@@ -173,3 +180,4 @@ no Exception (KeyboardInterrupt, CancelledError, Goexit ...), it returns None an
 
 recover = builtin(&recover_definition)
 cdef PyObject* recover_itself = <PyObject*>recover
+cdef PyObject* Goexit_ = <PyObject*>Goexit

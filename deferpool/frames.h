@@ -60,6 +60,14 @@ static inline dp_frame *dp_frame_of_generator(PyObject *generator)
     return (dp_frame *)((PyGenObject *)generator)->gi_iframe;
 }
 
+/* The generator that runs in the frame, borrowed; NULL when that is a function's. */
+static inline PyObject *dp_generator_in(const dp_frame *frame)
+{
+    if (frame->owner != FRAME_OWNED_BY_GENERATOR) return NULL;
+    return (PyObject *)((char *)frame - offsetof(PyGenObject, gi_iframe));
+}
+static inline PyObject *dp_first_local(PyObject *generator) { return dp_frame_of_generator(generator)->localsplus[0]; }
+
 #else /* frame objects: one exists for each running function in 3.10, and is made on demand later */
 
 typedef PyFrameObject dp_frame;
@@ -95,7 +103,27 @@ static inline dp_frame *dp_frame_of_generator(PyObject *generator)
     if (!frame) return NULL;
     return dp_borrowed((PyFrameObject *)frame);
 }
+#if PY_VERSION_HEX < 0x030B0000
+static inline PyObject *dp_generator_in(const dp_frame *frame) { return frame->f_gen; }
+static inline PyObject *dp_first_local(PyObject *generator)
+{
+    return ((PyGenObject *)generator)->gi_frame->f_localsplus[0];
+}
+#else
+static inline PyObject *dp_generator_in(const dp_frame *frame) { return NULL; }
+static inline PyObject *dp_first_local(PyObject *generator) { return NULL; }
 #endif
+#endif
+
+/* What a function with this code is called, borrowed. */
+static inline PyObject *dp_name_of_code(PyObject *code)
+{
+#if PY_VERSION_HEX >= 0x030B0000
+    return ((PyCodeObject *)code)->co_qualname;
+#else
+    return ((PyCodeObject *)code)->co_name;
+#endif
+}
 
 /* The code of a traceback's first line, borrowed, and the lines after it, borrowed or NULL. No code of anybody's runs. */
 static inline PyObject *dp_line_code(PyObject *traceback)

@@ -156,15 +156,17 @@ static inline void dp_with_hooks(const dp_hooks *saved)
     thread->async_gen_finalizer = saved->finalizer;
 }
 
-/* From now on it is closed when it is dropped. */
-static inline void dp_close_when_dropped(PyObject *generator)
+/* What is told when it is dropped in its middle, once it has begun: it closes itself where that is NULL. */
+static inline PyObject **dp_finalizer_of(PyObject *generator)
 {
 #if PY_VERSION_HEX < 0x030B0000
-    Py_CLEAR(((PyAsyncGenObject *)generator)->ag_finalizer);
+    return &((PyAsyncGenObject *)generator)->ag_finalizer;
 #elif PY_VERSION_HEX < 0x030E0000
-    Py_CLEAR(((PyAsyncGenObject *)generator)->ag_origin_or_finalizer);
+    return &((PyAsyncGenObject *)generator)->ag_origin_or_finalizer;
 #else
+    static PyObject *unknown;
     (void)generator;
+    return &unknown;
 #endif
 }
 
@@ -256,4 +258,18 @@ static inline void dp_make_immortal(PyObject *thing)
 #define Py_TRASHCAN_BEGIN(object, dealloc) {
 #define Py_TRASHCAN_END }
 #endif
+
+/* For a class of Cython's, whose own deallocation is `further`: chains of such objects end one after the other, finalizers
+ * included, and not each within the one before. `dealloc` is what does this, and is in the type. */
+static inline void dp_dealloc_in_turn(PyObject *object, destructor dealloc, destructor further)
+{
+    (void)dealloc;
+    PyObject_GC_UnTrack(object);
+    Py_TRASHCAN_BEGIN(object, dealloc)
+    if (PyObject_CallFinalizerFromDealloc(object) == 0) /* Cython does so only where its own is in the type */
+        further(object);
+    else
+        PyObject_GC_Track(object);
+    Py_TRASHCAN_END
+}
 #endif

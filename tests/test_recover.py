@@ -324,6 +324,26 @@ def test_also_further_out() -> None:
     assert repr(log) == "[KeyError()]"
 
 
+def test_what_an_exception_says_of_its_context_is_not_asked() -> None:
+    class Says(Exception):
+        @property
+        def __context__(self) -> Any:
+            raise OSError
+
+        @__context__.setter
+        def __context__(self, context: Any) -> None:
+            raise OSError
+
+    @deferring
+    def function() -> None:
+        @defer
+        def _() -> None:
+            assert isinstance(recover(), Says)
+        raise Says
+
+    function()
+
+
 def test_goexit_during_an_exception_drops_it() -> None:
     log: list[Any] = []
 
