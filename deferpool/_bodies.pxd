@@ -25,6 +25,7 @@ cdef class Body:
     cdef object hook                    # of an asynchronous generator's event loop, which wants to close what is dropped
     cdef bint watched, offered          # that it is dropped is told to this; and to the loop
     cdef Guard guard
+    cdef PyObject* next_dead            # the next in line to be deallocated
     cdef object beneath                 # the context of the GeneratorExit that it ended with when it was closed, or None
     cdef bint closed                    # the function has returned although it was closed
     cdef readonly object result         # what it gave then

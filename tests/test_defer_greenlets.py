@@ -6,6 +6,7 @@ import sysconfig
 from typing import Any
 
 import pytest
+from helpers import output_of
 
 from deferpool import defer, deferring, recover
 
@@ -102,3 +103,19 @@ def test_many_in_any_order() -> None:
         chosen.choice(alive).switch()
         alive = [each for each in alive if not each.dead]
     assert logs == [list(range(6))] * 200
+
+
+def test_greenlets_that_are_imported_meanwhile() -> None:
+    code = """if True:
+        import _thread, deferpool, time
+        told = []
+        @deferpool.deferring
+        def function():
+            import greenlet
+            deferpool.defer(told.append, "deferred")
+        _thread.start_new_thread(function, ())
+        while not told:
+            time.sleep(0.001)
+        print(told)
+    """
+    assert output_of(code) == "['deferred']"

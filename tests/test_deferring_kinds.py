@@ -173,6 +173,7 @@ def test_defaults_are_the_functions() -> None:
 
 
 @pytest.mark.parametrize("made", [generator, asynchronous, iterable])
+@pytest.mark.filterwarnings("ignore:Assigning a code object of non-matching type:DeprecationWarning")
 def test_code_of_another_kind_is_refused(made: Any) -> None:
     """As code reloaders may put in the place of what they find by way of __wrapped__."""
     def other() -> list[int]:
@@ -217,23 +218,6 @@ def test_methods_that_python_makes_class_methods() -> None:
 
     assert Derived[int] is Derived  # type: ignore[misc]
     assert log == ["Derived", int]
-
-
-def test_greenlets_that_are_imported_meanwhile() -> None:
-    pytest.importorskip("greenlet")
-    code = """if True:
-        import _thread, deferpool, time
-        told = []
-        @deferpool.deferring
-        def function():
-            import greenlet
-            deferpool.defer(told.append, "deferred")
-        _thread.start_new_thread(function, ())
-        while not told:
-            time.sleep(0.001)
-        print(told)
-    """
-    assert output_of(code) == "['deferred']"
 
 
 # ---- limits ----------------------------------------
