@@ -9,7 +9,7 @@ from cpython.object cimport PyObject
 
 from deferpool._cpython cimport (
     DECREF, INCREF, METH_O, NONE, XDECREF, PyErr_SetObject, PyMethodDef, PyTypeObject, RuntimeError_, builtin, call_none,
-    call_one, complain, destructor, handled, inquiry, new_of, put_raised, swap_handled, take_raised,
+    Endings, call_one, complain, destructor, end_in_turn, handled, inquiry, new_of, put_raised, swap_handled, take_raised,
     traverseproc, type_of, vectorcall, visitproc,
 )
 from deferpool._defer cimport Activation, Call, enter_here, freedefer, leave, outcome, replace, run, show_in_flight
@@ -31,21 +31,11 @@ cdef extern from "interpreter.h":
 
 cdef extern from *:
     """
-    #if defined(_MSC_VER)
-    static __declspec(thread) int dp_depth;
-    static __declspec(thread) PyObject *dp_dead;
-    #else
-    static __thread int dp_depth;
-    static __thread PyObject *dp_dead;
-    #endif
+    static DP_OF_THREAD dp_endings dp_bodies_end;
     """
-    int depth "dp_depth"                # of deallocations in each other, of this thread
-    PyObject* dead "dp_dead"            # those that are to be deallocated when these are over
+    Endings endings "dp_bodies_end"
 
 cdef extern from "Python.h":
-    void collector_forgets "PyObject_GC_UnTrack"(void*) noexcept
-    void collector_knows "PyObject_GC_Track"(void*) noexcept
-    int finalize "PyObject_CallFinalizerFromDealloc"(PyObject*) noexcept
     PyObject* StopIteration_ "PyExc_StopIteration"
     PyObject* StopAsyncIteration_ "PyExc_StopAsyncIteration"
     PyObject* GeneratorExit_ "PyExc_GeneratorExit"
@@ -543,36 +533,6 @@ cdef void drop_all(Body body) noexcept:
     XDECREF(held)
 
 
-# ---- chains -----------------------------------------------------------------------------------------------------
-#
-# One that ends another, which one of its deferred calls had, does so within its own deallocation. A long chain of them would
-# exhaust the stack; and soon after the limit of recursion, where Python is patient for some fifty calls, all of it.
-
-cdef enum: DEEP = 10
-
-cdef void dealloc_body(PyObject* self) noexcept:
-    global depth, dead
-    collector_forgets(self)
-    if depth >= DEEP:
-        (<Body>self).next_dead = dead
-        dead = self
-        return
-    depth += 1
-    dealloc_now(self)
-    while depth == 1 and dead != NULL:
-        self = dead
-        dead = (<Body>self).next_dead
-        dealloc_now(self)
-    depth -= 1
-
-
-cdef void dealloc_now(PyObject* self) noexcept:
-    if finalize(self) == 0:             # Cython does so only where its own deallocation is in the type
-        dealloc_objects(self)
-    else:
-        collector_knows(self)           # its finalizer has kept it
-
-
 # ---- drivers, and their lines in tracebacks ---------------------------------------------------------------------
 
 cdef tuple driver_codes = ()
@@ -610,6 +570,11 @@ cdef PyObject* without_line() noexcept:
 cdef traverseproc traverse_objects
 cdef inquiry clear_objects
 cdef destructor dealloc_objects
+
+cdef void dealloc_body(PyObject* self) noexcept:
+    """One that ends another, which one of its deferred calls had, does so within its own end."""
+    end_in_turn(&endings, self, &(<Body>self).next_dead, dealloc_objects)
+
 
 
 cdef void equip() noexcept:

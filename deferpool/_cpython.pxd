@@ -59,7 +59,9 @@ cdef extern from "interpreter.h":
     void name_arguments "dp_name_arguments"(PyTypeObject*) noexcept     # of one class in a module
     PyObject* take_raised "dp_take_raised"() noexcept
     void put_raised "dp_raise"(PyObject* exception) noexcept
-    void dealloc_in_turn "dp_dealloc_in_turn"(PyObject*, destructor dealloc, destructor further) noexcept
+    ctypedef struct Endings "dp_endings":
+        pass
+    void end_in_turn "dp_end_in_turn"(Endings* of_this_thread, PyObject*, PyObject** link, destructor further) noexcept
     bint is_finalizing "dp_is_finalizing"() noexcept
     PyObject* swap_handled "dp_swap_handled"(PyObject* exception) noexcept
     PyObject* handled "dp_handled"() noexcept
@@ -91,3 +93,8 @@ cdef inline object builtin(PyMethodDef* definition):
 cdef inline PyObject* new_of(PyTypeObject* kind) noexcept:
     """One of a class of Cython's. NULL, and MemoryError, when there is no memory: an except clause would want some."""
     return kind.tp_new(kind, <PyObject*>(), NULL)
+
+
+cdef inline object shown(number):
+    """Python writes no integer of more than some thousand digits."""
+    return number if -2**1000 < number < 2**1000 else f"{'-' if number < 0 else ''}2**{number.bit_length() - 1} or more"

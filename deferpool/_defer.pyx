@@ -24,16 +24,13 @@ from deferpool.records cimport RecordPool
 
 cdef extern from "interpreter.h":
     """
-    #if defined(_MSC_VER)
-    static __declspec(thread) void *dp_innermost;
-    static __declspec(thread) PyThreadState *dp_thread;
-    #elif defined(__GLIBC__)
-    static __thread void *dp_innermost __attribute__((tls_model("initial-exec")));
-    static __thread PyThreadState *dp_thread __attribute__((tls_model("initial-exec")));
+    #if defined(__GLIBC__)
+    #define DP_QUICKLY __attribute__((tls_model("initial-exec")))
     #else
-    static __thread void *dp_innermost;
-    static __thread PyThreadState *dp_thread;
+    #define DP_QUICKLY
     #endif
+    static DP_OF_THREAD void *dp_innermost DP_QUICKLY;
+    static DP_OF_THREAD PyThreadState *dp_thread DP_QUICKLY;
     """
     Activation* innermost "dp_innermost"    # of this thread
     PyThreadState* thread "dp_thread"       # of the interpreter's, where there is an innermost one

@@ -30,7 +30,6 @@ cdef class ItemPool:
                            uint64_t limit, alloc_fn alloc, release_fn release, void* arg) except -1
 
 # Arguments of the faces.
-cdef object shown(number)               # for messages
 cdef Allocator* checked_allocator(capsule) except NULL
 cdef bint checked_debug(debug) except -1                # None: what DEFERPOOL_DEBUG says
 cdef uint32_t checked_cap(cap) except 0

@@ -7,7 +7,7 @@ from cpython.object cimport PyObject
 from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_IsValid
 from libc.stdint cimport UINT64_MAX, int64_t, uint32_t, uint64_t
 
-from deferpool._cpython cimport is_finalizing
+from deferpool._cpython cimport is_finalizing, shown
 from deferpool._platform cimport MAX_CAP, alloc_fn, load32, load64, release_fn
 from deferpool._pool cimport (
     MAX_CLASSES, THE_POOL, Allocator, Figures, Pool, add_up, cached_on, clear, clear_central, close_pool, drain_retired,
@@ -39,11 +39,6 @@ def _integer(name, value, wanted="an integer"):
         raise TypeError(f"{name} must be {wanted}, not {type(value).__name__}") from None
 
 
-cdef object shown(number):
-    """Python writes no integer of more than some thousand digits."""
-    return number if -2**1000 < number < 2**1000 else f"{'-' if number < 0 else ''}2**{number.bit_length() - 1} or more"
-
-
 cdef Allocator* checked_allocator(capsule) except NULL:
     """What a capsule holds, which must be kept as long as the allocator is used."""
     cdef Allocator* given
@@ -62,7 +57,7 @@ cdef bint checked_debug(debug) except -1:
 cdef uint32_t checked_cap(cap) except 0:
     cap = _integer("cap", cap)
     if cap < 2 or cap > MAX_CAP or cap % 2:
-        raise ValueError(f"cap must be even and from 2 to {MAX_CAP}, not {cap}")
+        raise ValueError(f"cap must be even and from 2 to {MAX_CAP}, not {shown(cap)}")
     return cap
 
 
@@ -71,7 +66,7 @@ cdef uint64_t checked_limit(name, limit, uint64_t least=0) except? 0:
         return UINT64_MAX
     limit = _integer(name, limit, "an integer or None")
     if not least <= limit < 2**63:
-        raise ValueError(f"{name} must be None or from {least} to 2**63 - 1, not {limit}")
+        raise ValueError(f"{name} must be None or from {least} to 2**63 - 1, not {shown(limit)}")
     return limit
 
 

@@ -15,7 +15,7 @@ from operator import index
 from libc.errno cimport ENOMEM
 from libc.stdint cimport intptr_t, uint32_t, uint64_t
 
-from deferpool._cpython cimport PyTypeObject, name_arguments
+from deferpool._cpython cimport PyTypeObject, name_arguments, shown
 from deferpool._platform cimport (
     FREE, HELD, MAX_PROCS, RETIRED, P, SchedState, add64, atfork, barrier, barrier_register, cas32, find_no_area,
     find_sections, line_alloc, line_free, load32, load64, lock, plain_alloc, plain_release, store32, unlock, wait,
@@ -268,7 +268,7 @@ cdef list remembered(dict register):
 def _checked_procs(n):
     n = index(n)
     if not 1 <= n <= MAX_PROCS:
-        raise ValueError(f"procs must be from 1 to {MAX_PROCS}, not {n}")
+        raise ValueError(f"procs must be from 1 to {MAX_PROCS}, not {shown(n)}")
     return n
 
 

@@ -55,6 +55,7 @@ cdef class Waiter:
     cdef object owner                   # what `item` is to be given back to, should nobody take it
     cdef object lock                    # a thread's: held until it is woken
     cdef object loop, future            # a task's
+    cdef object weak                    # to the future; made beforehand: whoever serves makes nothing that the collector knows
     cdef object served                  # its loop's deque of weak references to the futures of those it has yet to hear of
     cdef Waiter next                    # of those that have been served and are to be woken
     cdef bint leave(self) noexcept      # before it was served

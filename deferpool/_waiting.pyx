@@ -199,7 +199,7 @@ cdef class Line:
             if cas64(&waiter.got, NOTHING, what):
                 if waiter.served is not None:
                     try:
-                        waiter.served.append(ref(waiter.future))
+                        waiter.served.append(waiter.weak)
                     except MemoryError:  # then it waits for the call of its own
                         pass
                 return waiter
@@ -227,6 +227,7 @@ async def wait_in_task(Line line, double timeout):
     cdef Waiter waiter = Waiter.__new__(Waiter)
     waiter.loop = get_running_loop()
     waiter.future = waiter.loop.create_future()
+    waiter.weak = ref(waiter.future)
     waiter.served = line.loops.get(waiter.loop)
     if waiter.served is None:
         waiter.served = line.loops.setdefault(waiter.loop, deque())

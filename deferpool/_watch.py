@@ -1,17 +1,20 @@
 """What a pool in debug mode knows of its objects: which are out, since where, and what was done wrong with them.
 
-Objects are known by address; a weak reference, where one can have one, tells when it is lost. While an object rests in
-the pool it is of another class, if it is of one that Python lets it leave: one whose every method raises.
+Objects are known by address; a weak reference, where one can have one, tells when it is lost. The collector tells so
+too early: before finalizers, which may give it back still. What it finds is lost if it is not back when the collection
+is over. While an object rests in the pool it is of another class, if it is of one that Python lets it leave: one whose
+every method raises.
 """
 from __future__ import annotations
 
+import gc
 import sys
 import warnings
 import weakref
 from abc import ABCMeta
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 
@@ -21,6 +24,7 @@ class _Seen:
     place: str  # where that was done, as "file:line"
     weak: weakref.ref[object] | None
     awake: type | None = None  # its class, while it is of another
+    found: bool = False  # the collector is about to end it, unless somebody keeps it
 
 
 class Watch:
@@ -32,6 +36,8 @@ class Watch:
         self._known: dict[int, _Seen] = {}
         self._resting: dict[type, type | None] = {}  # and what their objects are while they rest; None: they cannot be
         self._told, self._warn = _used_after_release, warnings.warn  # found even when this module has lost its names
+        if _hear not in gc.callbacks:
+            gc.callbacks.append(_hear)
 
     def taken(self, obj: object, new: bool) -> None:
         """It goes out."""
@@ -42,12 +48,14 @@ class Watch:
             self._known[id(obj)] = _Seen(True, _place(), self._weak(obj))
         else:
             seen.out, seen.place = True, _place()
+            self._kept(obj, seen)
 
     def given(self, obj: object) -> None:
         """It comes back, and was out."""
         seen = self._known.get(id(obj))
         if seen is not None:
             seen.out, seen.place = False, _place()
+            self._kept(obj, seen)
 
     def why_not(self, obj: object) -> str:
         """It was not out."""
@@ -67,13 +75,12 @@ class Watch:
         resting = self._resting[cls]
         if resting is not None:
             self._told[id(obj)] = f"this {cls.__qualname__} of {self._pool} was released at {seen.place}"
+            seen.awake = cls  # before it is so: a signal's handler may raise in between
             try:
                 object.__setattr__(obj, "__class__", resting)  # whatever its own __setattr__ says of that
             except TypeError:  # of a class whose objects stay what they are; do not ask again: it can stop all threads
-                self._resting[cls] = None
+                self._resting[cls] = seen.awake = None
                 del self._told[id(obj)]
-            else:
-                seen.awake = cls
 
     def wakes(self, obj: Any) -> None:
         """It leaves the caches."""
@@ -99,11 +106,18 @@ class Watch:
         return found
 
     def _weak(self, obj: object) -> weakref.ref[object] | None:
-        address, known, out, lost = id(obj), self._known, self._out, self.lost
+        address, known, out, lost, collection = id(obj), self._known, self._out, self.lost, _collection
 
-        def gone(_: weakref.ref[object]) -> None:
-            seen = known.pop(address, None)
-            if seen is not None and seen.out:
+        def gone(weak: weakref.ref[object]) -> None:
+            seen = known.get(address)
+            if seen is None or seen.weak is not weak:
+                return
+            if collection.runs and not seen.found:
+                seen.found = True
+                collection.later.append(lambda: gone(weak))
+                return
+            del known[address]
+            if seen.out:
                 out.discard(address)
                 lost(seen)
 
@@ -112,10 +126,40 @@ class Watch:
         except TypeError:
             return None
 
+    def _kept(self, obj: object, seen: _Seen) -> None:
+        """The collector had found it, but a finalizer has used it: its weak reference is no more."""
+        if seen.found:
+            seen.found = False
+            seen.weak = self._weak(obj)
+
+    def weak(self, address: int) -> weakref.ref[object] | None:
+        """To what is known to lie there."""
+        seen = self._known.get(address)
+        return seen.weak if seen is not None else None
+
     def lost(self, seen: _Seen) -> None:
         self._warn(f"an object of {self._pool} was never released: acquired at {seen.place}",
                    ResourceWarning, stacklevel=3)
 
+
+# ---- collections ---------------------------------------------------------------------------------------------------
+
+@dataclass
+class _Collection:
+    runs: bool = False
+    later: list[Callable[[], None]] = field(default_factory=list)  # to be called when it is over
+
+
+_collection = _Collection()
+
+
+def _hear(phase: str, _: object, collection: _Collection = _collection) -> None:
+    collection.runs = phase == "start"
+    while not collection.runs and collection.later:
+        collection.later.pop()()
+
+
+# ---- words ---------------------------------------------------------------------------------------------------------
 
 def _place() -> str:
     try:
@@ -149,6 +193,8 @@ def _resting_class(cls: type) -> type | None:
     methods = {name for name in named if callable(getattr(cls, name, None))}
     body: dict[str, object] = {name: _refuse(name) for name in (*methods, *_EVERY_USE)}
     body |= {"__slots__": (), "__repr__": object.__repr__, "__module__": cls.__module__}
+    if hasattr(cls, "__del__"):
+        body["__del__"] = _ended_awake(cls)
     try:
         return type(cls)(f"Released{cls.__name__}", (cls,), body)
     except Exception:  # of a final class
@@ -161,3 +207,12 @@ def _refuse(name: str) -> Callable[..., NoReturn]:
 
     used.__name__ = name
     return used
+
+
+def _ended_awake(cls: type) -> Callable[[Any], None]:
+    def __del__(self: Any) -> None:
+        """The collector may find it before the pool in which it rests."""
+        object.__setattr__(self, "__class__", cls)
+        self.__del__()
+
+    return __del__

@@ -13,10 +13,10 @@ from libc.string cimport memset
 from deferpool._block cimport Block, close_handles, disown, free_handles, new_block, open_handles, own, refuse, take
 from deferpool._cpython cimport (
     METH_FASTCALL, METH_NOARGS, METH_O, PyMethodDef, PyTypeObject, add_method, destructor, free_object,
-    name_arguments,
+    name_arguments, shown,
 )
 from deferpool._face cimport (
-    ItemPool, checked_allocator, checked_cap, checked_debug, checked_limit, shared_pools, shown,
+    ItemPool, checked_allocator, checked_cap, checked_debug, checked_limit, shared_pools,
 )
 from deferpool._handles cimport Handles
 from deferpool._pages cimport Blocks, close_blocks, give_block, map, open_blocks, page, take_block, unmap
@@ -121,7 +121,7 @@ def _checked_classes(classes):
         except TypeError:
             raise TypeError(f"a class size must be an integer, not {type(size).__name__}") from None
         if not 1 <= size <= LARGEST_CLASS:
-            raise ValueError(f"a class size must be from 1 to {LARGEST_CLASS} bytes, not {size}")
+            raise ValueError(f"a class size must be from 1 to {LARGEST_CLASS} bytes, not {shown(size)}")
         sizes.append((size + page() - 1) // page() * page())
     if not 1 <= len(sizes) <= MAX_CLASSES:
         raise ValueError(f"there must be 1 to {MAX_CLASSES} classes, not {len(sizes)}")

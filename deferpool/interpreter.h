@@ -14,6 +14,12 @@
 #define DP_RARELY
 #endif
 
+#if defined(_MSC_VER)
+#define DP_OF_THREAD __declspec(thread)
+#else
+#define DP_OF_THREAD __thread
+#endif
+
 /* ---- calls -------------------------------------------------------------------------------------------------------- */
 
 static inline int dp_is_callable(PyObject *thing) { return Py_TYPE(thing)->tp_call != NULL; }
@@ -259,17 +265,41 @@ static inline void dp_make_immortal(PyObject *thing)
 #define Py_TRASHCAN_END }
 #endif
 
-/* For a class of Cython's, whose own deallocation is `further`: chains of such objects end one after the other, finalizers
- * included, and not each within the one before. `dealloc` is what does this, and is in the type. */
-static inline void dp_dealloc_in_turn(PyObject *object, destructor dealloc, destructor further)
+/* Objects that end others of their class within their own deallocation: in long chains they would exhaust the stack, and soon
+ * after the limit of recursion, where Python is patient for some fifty calls, all of it. From a depth on they end one after the
+ * other, when the outermost has ended. Python's own trashcan knows nothing of finalizers, and from 3.13 on allows too much. */
+typedef struct dp_endings {
+    int depth;
+    PyObject *waiting;
+} dp_endings;
+
+#define DP_ENDINGS_DEEP 10
+
+static inline void dp_end_now(PyObject *object, destructor further)
 {
-    (void)dealloc;
-    PyObject_GC_UnTrack(object);
-    Py_TRASHCAN_BEGIN(object, dealloc)
-    if (PyObject_CallFinalizerFromDealloc(object) == 0) /* Cython does so only where its own is in the type */
+    if (PyObject_CallFinalizerFromDealloc(object) == 0) /* Cython does so only where its own deallocation is in the type */
         further(object);
     else
         PyObject_GC_Track(object);
-    Py_TRASHCAN_END
+}
+
+/* `further` is the deallocation proper, and `link` a field that is the object's for this. */
+static inline void dp_end_in_turn(dp_endings *endings, PyObject *object, PyObject **link, destructor further)
+{
+    ptrdiff_t at = (char *)link - (char *)object;
+    PyObject_GC_UnTrack(object);
+    if (endings->depth >= DP_ENDINGS_DEEP) {
+        *link = endings->waiting;
+        endings->waiting = object;
+        return;
+    }
+    endings->depth++;
+    dp_end_now(object, further);
+    while (endings->depth == 1 && endings->waiting) {
+        object = endings->waiting;
+        endings->waiting = *(PyObject **)((char *)object + at);
+        dp_end_now(object, further);
+    }
+    endings->depth--;
 }
 #endif

@@ -42,6 +42,7 @@ typedef struct __pyx_obj_9deferpool_7objects_Pool Pool;
 static inline PyObject *dp_pool_acquire(Pool *pool, double timeout);
 static inline int dp_pool_release(Pool *pool, PyObject *object);
 static void dp_pool_lose(Pool *pool, PyObject *object);
+static void dp_pool_lose_unreleased(Pool *pool, PyObject *object);
 
 static PyObject *enter_in_task, *leave_in_task; /* coroutine functions of a lease */
 
@@ -87,6 +88,7 @@ static PyObject *lease_leave(Lease *lease)
     if (!DP_USUALLY(object != NULL && lease_change(lease, object, NULL))) return not_in_use();
     if (object == DISCARDED) Py_RETURN_NONE;
     failed = dp_pool_release((Pool *)lease->pool, object);
+    if (failed) dp_pool_lose_unreleased((Pool *)lease->pool, object);
     Py_DECREF(object);
     if (failed) return NULL;
     Py_RETURN_NONE;
@@ -176,10 +178,24 @@ static PyObject *lease_new(PyObject *pool, double timeout)
     return (PyObject *)lease;
 }
 
+static void lease_end_in_use(PyObject *self)
+{
+    Lease *lease = (Lease *)self;
+    dp_pool_lose((Pool *)lease->pool, lease->object);
+    Py_DECREF(lease->object);
+    Py_DECREF(lease->pool);
+    PyObject_GC_Del(self);
+}
+
 static void lease_dealloc(PyObject *self)
 {
     Lease *lease = (Lease *)self;
-    PyObject *pool = lease->pool, *object = lease->object;
+    PyObject *pool = lease->pool;
+    if (!DP_USUALLY(lease->object == NULL || lease->object == DISCARDED)) { /* nobody has left it */
+        static DP_OF_THREAD dp_endings endings; /* its object may be the next in a long chain of such leases */
+        dp_end_in_turn(&endings, self, (PyObject **)&lease->call, lease_end_in_use);
+        return;
+    }
     lease->pool = NULL;
     lease->object = NULL;
 #ifdef DP_KEPT_LEASES
@@ -191,10 +207,6 @@ static void lease_dealloc(PyObject *self)
     {
         PyObject_GC_UnTrack(self);
         PyObject_GC_Del(self);
-    }
-    if (object != NULL && object != DISCARDED) {
-        dp_pool_lose((Pool *)pool, object);
-        Py_DECREF(object);
     }
     Py_DECREF(pool);
 }
@@ -239,6 +251,7 @@ static PyMethodDef lease_methods[] = {
     {"discard", lease_discard, METH_NOARGS, lease_discard_doc},
     {"__aenter__", lease_enter_in_task, METH_NOARGS, NULL},
     {"__aexit__", lease_leave_in_task, METH_VARARGS, NULL},
+    {"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS, NULL},
     {NULL, NULL, 0, NULL},
 };
 

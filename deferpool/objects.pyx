@@ -7,8 +7,9 @@ A thread that moves objects holds the GIL, or without a GIL is attached, all the
 no thread is in the middle of anything, sees each cached object once.
 """
 import time
-from threading import Event
+from _thread import allocate_lock
 from types import GenericAlias
+from weakref import ref
 
 cimport cython
 from cpython.exc cimport PyErr_Fetch, PyErr_Restore
@@ -16,8 +17,8 @@ from cpython.object cimport PyObject
 from libc.stdint cimport UINT64_MAX, int64_t, uint32_t, uint64_t
 
 from deferpool._cpython cimport (
-    DECREF, INCREF, METH_FASTCALL, METH_KEYWORDS, METH_O, NONE, XDECREF, PyMethodDef, PyTypeObject, TypeError_, add_method,
-    call_none, call_one, is_finalizing, name_arguments, occurred, pass_on, put_raised, traverseproc, visitproc,
+    DECREF, Endings, INCREF, METH_FASTCALL, METH_KEYWORDS, METH_O, NONE, XDECREF, PyMethodDef, PyTypeObject, TypeError_, add_method,
+    call_none, call_one, destructor, end_in_turn, is_finalizing, name_arguments, occurred, pass_on, put_raised, traverseproc, visitproc,
 )
 from deferpool._face cimport ItemPool, checked_allocator, checked_debug, checked_limit, shared_pools
 from deferpool._handles cimport add
@@ -38,14 +39,21 @@ cdef extern from "Python.h":
     Py_ssize_t count_of_references "Py_REFCNT"(PyObject*) noexcept
 
 cdef extern from "lease.h":
-    ctypedef struct Lease:
+    ctypedef struct LeaseStruct "Lease":
         PyObject* pool
         PyObject* item "object"
         double timeout
     PyObject* lease_new(PyObject* pool, double timeout) except NULL
-    int lease_take(Lease* lease, PyObject* item) except -1
-    PyObject* lease_leave(Lease* lease) except NULL
+    int lease_take(LeaseStruct* lease, PyObject* item) except -1
+    PyObject* lease_leave(LeaseStruct* lease) except NULL
+    PyTypeObject Lease_Type
     int lease_ready(object enter_in_task, object leave_in_task) except -1
+
+cdef extern from *:
+    """
+    static DP_OF_THREAD dp_endings dp_pools_end;
+    """
+    Endings endings "dp_pools_end"
 
 cdef extern from "sharing.h":
     void sharing_note(PyObject* pool, uint64_t* sharing, uint64_t* all) noexcept
@@ -85,8 +93,8 @@ cdef class Pool(ItemPool):
         cap: most objects in one local cache: even, 2 to 32,766.
         limit: most objects in the central pool; None for no limit.
         max_live: most objects out and cached together; None for no limit. acquire then waits its turn when all are out:
-            first come, first served. An object that is not out cannot be released then (ValueError). Without it acquire
-            never waits.
+            first come, first served. An object that is not out cannot be released then (ValueError). One that leaves counts
+            until on_drop has returned, which must not wait for another. Without max_live acquire never waits.
         name: for stats() and messages.
         debug: finds double releases and foreign objects (ValueError), attributes and methods used after the release
             (RuntimeError, for objects of most classes written in Python) and objects never released (ResourceWarning with the place of
@@ -108,9 +116,11 @@ cdef class Pool(ItemPool):
     cdef uint64_t existing              # objects that there are or that somebody may make; at most max_live
     cdef uint64_t most
     cdef set taken                      # addresses of what is out
+    cdef dict made                      # with max_live: by address, weak references to what there is and can have one
+    cdef PyObject* next_dead            # the next in line to be deallocated
     cdef readonly object new, reset, check, on_drop
     cdef object watch                   # None without debug
-    cdef object drained                 # an Event, once somebody waits for what is out
+    cdef object drained                 # a lock, once somebody waits for what is out: released when nothing is
 
     __class_getitem__ = classmethod(GenericAlias)
 
@@ -139,6 +149,8 @@ cdef class Pool(ItemPool):
             self.how |= LIMITED
         if checked_debug(debug):
             self.how |= WATCHED
+        elif self.how & LIMITED:
+            self.made = {}
         if self.how & (LIMITED | WATCHED):
             self.taken = set()
         if self.how & WATCHED:
@@ -210,13 +222,16 @@ cdef class Pool(ItemPool):
         """
         cdef double seconds = timeout_of(timeout), until = time.monotonic() + seconds
         if self.drained is None:
-            self.drained = Event()
+            drained = allocate_lock()
+            drained.acquire()
+            self.drained = drained
         self.close()
         while out(self) > 0:
             left = until - time.monotonic() if seconds >= 0 else 0.1
             if left <= 0:
                 raise TimeoutError(f"{out(self)} of {self!r} are still out")
-            self.drained.wait(min(left, 0.1))
+            self.drained.acquire(True, min(left, 0.1))
+        tell_drained(self)              # whoever else waits
 
     @property
     def max_live(self):
@@ -272,7 +287,8 @@ cdef double timeout_of(timeout) except -2.0:
     except TypeError:
         raise TypeError(f"timeout must be a number of seconds or None, not {type(timeout).__name__}") from None
     except OverflowError:
-        raise ValueError("timeout is too large for a number of seconds") from None
+        raise ValueError("timeout must not be negative" if timeout < 0 else "timeout is too large for a number of seconds") \
+            from None
     if seconds != seconds:
         raise ValueError("timeout must be a number of seconds, not NaN")
     if seconds < 0:
@@ -285,6 +301,8 @@ cdef double timeout_given(PyObject** given, Py_ssize_t count, PyObject* names, n
     cdef Py_ssize_t named = 0 if names == NULL else len(<tuple>names)
     if count + named > 1:
         raise TypeError(f"{name}() takes at most 1 argument ({count + named} given)")
+    if count + named == 0:
+        return FOR_EVER
     if named and (<tuple>names)[0] != "timeout":
         raise TypeError(f"{name}() got an unexpected keyword argument {(<tuple>names)[0]!r}")
     return timeout_of(<object>given[0])
@@ -337,7 +355,7 @@ cdef uint64_t may_take(Pool self, void** item) except CLOSED_LINE:
         pass_on()
     if how & CLOSED:
         if item[0] != NULL:
-            lose(self, item[0])
+            lose_after_close(self, item[0])
         refuse_closed(self)
     if how & LIMITED and not self.line.empty():     # others came before
         if item[0] != NULL:
@@ -365,9 +383,11 @@ cdef PyObject* prepared(Pool self, uint64_t got, void* item) except NULL:
     if got == PERMIT:
         item = make_carefully(self)
     if load32(&self.how) & CLOSED:      # meanwhile: whoever drains it does not know of this one
-        lose(self, item)
+        lose_after_close(self, item)
         refuse_closed(self)
     if how & (LIMITED | WATCHED):
+        if got == PERMIT and is_out_already(self, item):
+            refuse_twice_made(self, item)
         try:
             note_taken(self, item, got == PERMIT)
         except BaseException:
@@ -383,6 +403,21 @@ cdef int wake_up(Pool self, void* item) except -1:
         lose(self, item)
         raise
     return 0
+
+
+cdef void lose_after_close(Pool self, void* item) noexcept:
+    """What was cached still, perhaps with others, which a refill has brought to this P."""
+    lose(self, item)
+    self.empty()
+
+
+cdef int refuse_twice_made(Pool self, void* item) except -1:
+    """It is somebody's: nothing leaves, and what this caller was allowed to make is free again."""
+    cdef object made = <object><PyObject*>item
+    DECREF(<PyObject*>item)
+    INCREF(NONE)
+    lose(self, NONE)
+    raise ValueError(f"new returned an object that is out already: {named(made)}")
 
 
 cdef int refuse_closed(Pool self) except -1:
@@ -429,11 +464,22 @@ cdef PyObject* make_one(Pool self) noexcept:
 # A limit on what is out is kept only if nothing comes back that is not out; in debug mode with all that can be said of it.
 # One that was lost stays in `taken` until Python makes another object in its place.
 
+cdef bint is_out_already(Pool self, void* item) except -1:
+    """What `new` has returned: not one that lies where another was lost."""
+    if <size_t>item not in self.taken:
+        return False
+    weak = self.made.get(<size_t>item) if self.watch is None else self.watch.weak(<size_t>item)
+    return weak() is <object><PyObject*>item if weak is not None else count_of_references(<PyObject*>item) > 1
+
+
 cdef int note_taken(Pool self, void* item, bint new) except -1:
-    if new and <size_t>item in self.taken and count_of_references(<PyObject*>item) > 1:
-        raise ValueError(f"new returned an object that is out already: {named(<object>item)}")
     if self.watch is not None:
         self.watch.taken(<object>item, new)
+    elif new:
+        try:
+            self.made[<size_t>item] = ref(<object><PyObject*>item)
+        except TypeError:
+            self.made.pop(<size_t>item, None)
     self.taken.add(<size_t>item)
     return 0
 
@@ -534,12 +580,14 @@ cdef void drop_object(void* face, void* item, uint32_t cls) noexcept:
         DECREF(<PyObject*>item)
         return
     PyErr_Fetch(&kind, &error, &trace)
-    if self.watch is not None:
+    if self.made is not None:
+        self.made.pop(<size_t>item, None)
+    elif self.watch is not None and item != NONE:
         try:
             self.watch.dropped(<object>item)
         except BaseException as error_:
             raise_error_later(error_)
-    if self.on_drop is not None:
+    if self.on_drop is not None and item != NONE:       # None stands for what has not left: see refuse_twice_made
         answer = call_one(<PyObject*>self.on_drop, <PyObject*>item)
         if answer == NULL:
             write_unraisable(<PyObject*>self.on_drop)
@@ -637,11 +685,13 @@ cdef int64_t out(Pool self) noexcept:
 
 
 cdef void tell_drained(Pool self) noexcept:
-    if self.drained is not None and out(self) <= 0:
+    """By a lock, for which nobody holds another: this is called from finalizers, in the middle of anything."""
+    if self.drained is not None and out(self) <= 0 and self.drained.locked():
         try:
-            self.drained.set()
+            self.drained.release()
         except BaseException as error:
-            raise_error_later(error)
+            if not isinstance(error, RuntimeError):     # somebody else has told it meanwhile
+                raise_error_later(error)
 
 
 # ---- lease ------------------------------------------------------------------------------------------------------------
@@ -671,8 +721,21 @@ cdef void lose_leased "dp_pool_lose"(Pool self, PyObject* thing) noexcept:
     PyErr_Restore(kind, error, trace)
 
 
+cdef void lose_unreleased "dp_pool_lose_unreleased"(Pool self, PyObject* thing) noexcept:
+    """Its release has failed, and it is out still; but its lease has been left, and nobody will try again."""
+    cdef PyObject* kind
+    cdef PyObject* error
+    cdef PyObject* trace
+    PyErr_Fetch(&kind, &error, &trace)
+    if self.taken is not None and <size_t>thing in self.taken:
+        self.taken.discard(<size_t>thing)
+        INCREF(thing)
+        lose(self, thing)
+    PyErr_Restore(kind, error, trace)
+
+
 async def _enter_in_task(lease_):
-    cdef Lease* self = <Lease*><PyObject*>lease_
+    cdef LeaseStruct* self = <LeaseStruct*><PyObject*>lease_
     item = await _acquire_in_task(<Pool>self.pool, self.timeout)
     INCREF(<PyObject*>item)
     lease_take(self, <PyObject*>item)
@@ -680,12 +743,17 @@ async def _enter_in_task(lease_):
 
 
 async def _leave_in_task(lease_):
-    lease_leave(<Lease*><PyObject*>lease_)
+    lease_leave(<LeaseStruct*><PyObject*>lease_)
 
 
 # ---- how the classes get what a class statement cannot say ------------------------------------------------------------
 
 cdef traverseproc traverse_attributes
+cdef destructor dealloc_attributes
+
+cdef void dealloc(PyObject* self) noexcept:
+    end_in_turn(&endings, self, &(<Pool>self).next_dead, dealloc_attributes)
+
 
 cdef int traverse(PyObject* self, visitproc visit, void* arg) noexcept:
     cdef int answer = traverse_attributes(self, visit, arg)
@@ -727,14 +795,17 @@ Raises as acquire and release do, where these happen. Thread-safe; one lease is 
 
 
 cdef void publish() except *:
-    global traverse_attributes
+    global traverse_attributes, dealloc_attributes
     cdef PyTypeObject* kind = <PyTypeObject*>Pool
     add_method(kind, &acquire_definition)
     add_method(kind, &release_definition)
     add_method(kind, &lease_definition)
     traverse_attributes = kind.tp_traverse
     kind.tp_traverse = traverse
+    dealloc_attributes = kind.tp_dealloc
+    kind.tp_dealloc = dealloc
     lease_ready(_enter_in_task, _leave_in_task)
     name_arguments(kind)
 
 publish()
+Lease = <object><PyObject*>&Lease_Type

@@ -15,8 +15,8 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
 from deferpool._block cimport Block, close_handles, disown, free_handles, new_block, open_handles, own, refuse, take
-from deferpool._cpython cimport METH_O, PyMethodDef, PyTypeObject, add_method, destructor, free_object, name_arguments
-from deferpool._face cimport ItemPool, checked_allocator, checked_debug, shown
+from deferpool._cpython cimport METH_O, PyMethodDef, PyTypeObject, add_method, destructor, free_object, name_arguments, shown
+from deferpool._face cimport ItemPool, checked_allocator, checked_debug
 from deferpool._platform cimport add64, cas64, die, load64, plain_alloc, plain_release
 from deferpool._pool cimport Allocator, FaceOps, get, place_of
 from deferpool._sched cimport Sched
@@ -132,7 +132,7 @@ def _checked_sizes(sizes):
     for size in sizes:
         size = index(size)
         if not 1 <= size <= 2**20:
-            raise ValueError(f"a class size must be from 1 to {2**20} bytes, not {size}")
+            raise ValueError(f"a class size must be from 1 to {2**20} bytes, not {shown(size)}")
         rounded.append((size + 15) // 16 * 16)
     if not 1 <= len(rounded) <= MAX_CLASSES:
         raise ValueError(f"there must be 1 to {MAX_CLASSES} sizes, not {len(rounded)}")

@@ -241,173 +241,6 @@ def test_on_drop_sees_a_pool_it_can_use() -> None:
     assert pool.stats()["cached"] <= pool.bound
 
 
-# ---- lease ----------------------------------------------------------------------------------------------------------
-
-def test_a_lease_releases_however_its_block_ends() -> None:
-    pool = Pool(Thing)
-    with pool.lease() as thing:
-        assert_at_rest(pool, live=1)
-    assert_at_rest(pool)
-    with pytest.raises(KeyError), pool.lease() as again:
-        raise KeyError
-    assert again is thing
-    assert_at_rest(pool)
-    for _ in range(3):
-        with pool.lease():
-            break
-    assert_at_rest(pool)
-
-
-def test_leases_nest() -> None:
-    pool = Pool(Thing)
-    with pool.lease() as a, pool.lease() as b, pool.lease() as c:
-        assert len({id(a), id(b), id(c)}) == 3
-        assert_at_rest(pool, live=3)
-    assert_at_rest(pool)
-
-
-def test_a_lease_may_be_used_again_but_not_twice_at_once() -> None:
-    pool = Pool(Thing)
-    lease = pool.lease()
-    with lease as first:
-        pass
-    with lease as second:
-        assert first is second
-        with pytest.raises(RuntimeError, match="in use already"), lease:
-            pass
-        assert_at_rest(pool, live=1)
-    assert_at_rest(pool)
-    with pytest.raises(RuntimeError, match="not in use"):
-        lease.__exit__(None, None, None)
-
-
-def test_the_protocol_by_hand() -> None:
-    pool = Pool(Thing)
-    lease = pool.lease()
-    kind: Any = type(lease)
-    thing = lease.__enter__()
-    lease.__exit__(None, None, None)
-    assert kind.__enter__(lease) is thing
-    assert kind.__exit__(lease, None, None, None) is None
-    for call, arguments in (
-        (kind.__enter__, ()), (kind.__enter__, (3,)), (kind.__exit__, (lease,)),
-        (lease.__enter__, (1,)), (lease.__exit__, (1,)),
-    ):
-        with pytest.raises(TypeError, match="a lease is entered without arguments and left with three"):
-            call(*arguments)
-    with deferpool.ExitStack() as stack:
-        assert stack.enter_context(pool.lease()) is thing
-        assert_at_rest(pool, live=1)
-    assert_at_rest(pool)
-    with pytest.raises(TypeError):
-        kind()
-
-
-def test_a_lease_that_is_forgotten_drops_its_object() -> None:
-    """Whoever entered it may still use that."""
-    dropped: list[Any] = []
-    pool = Pool(Thing, on_drop=dropped.append)
-    thing = pool.lease().__enter__()
-    assert dropped == [thing]
-    assert_at_rest(pool)
-
-
-def test_what_a_lease_has_discarded_is_not_released() -> None:
-    dropped: list[Any] = []
-    pool: Pool[Thing] = Pool(Thing, on_drop=dropped.append)
-    lease = pool.lease()
-    with pytest.raises(RuntimeError, match="not in use"):
-        lease.discard()
-    with lease as thing:
-        lease.discard()
-        assert dropped == [thing]
-        with pytest.raises(RuntimeError, match="not in use"):
-            lease.discard()
-        with pytest.raises(RuntimeError, match="in use already"):
-            lease.__enter__()
-    with lease as other:
-        assert other is not thing
-    assert dropped == [thing]
-    assert_at_rest(pool)
-
-
-def test_what_reset_raises_comes_out_of_with() -> None:
-    pool = Pool(Thing, reset=raising(ValueError("no")))
-    with pytest.raises(ValueError, match="no"), pool.lease():
-        pass
-    with pytest.raises(ValueError, match="no") as raised, pool.lease():
-        raise KeyError
-    assert isinstance(raised.value.__context__, KeyError)
-    assert_at_rest(pool)
-
-
-# ---- the end -------------------------------------------------------------------------------------------------------
-
-def test_closed() -> None:
-    dropped: list[Any] = []
-    pool = Pool(Thing, on_drop=dropped.append, name="tired")
-    out, also, cached = (pool.acquire() for _ in range(3))
-    pool.release(cached)
-    assert not pool.closed
-    pool.close()
-    pool.close()
-    assert pool.closed
-    assert dropped == [cached]
-    for acquire in (pool.acquire, pool.lease().__enter__, lambda: pool.acquire(timeout=1)):
-        with pytest.raises(RuntimeError, match="'tired' of Thing> is closed"):
-            acquire()
-    pool.release(out)
-    pool.discard(also)
-    assert dropped == [cached, out, also]
-    assert_at_rest(pool)
-    pool.drain()
-
-
-def test_a_closed_pool_does_not_reset_what_it_drops() -> None:
-    pool = Pool(Thing, reset=raising(AssertionError()))
-    thing = pool.acquire()
-    pool.close()
-    pool.release(thing)
-    assert_at_rest(pool)
-
-
-def test_closed_by_its_own_reset() -> None:
-    dropped: list[Any] = []
-    pool: Pool[Thing] = Pool(Thing, reset=lambda _: pool.close(), on_drop=dropped.append)
-    thing = pool.acquire()
-    pool.release(thing)
-    assert dropped == [thing]
-    assert_at_rest(pool)
-    assert pool.stats()["cached"] == 0
-
-
-def test_closed_by_its_own_on_drop(mode: Mode) -> None:
-    """In the middle of a release that spills."""
-    dropped: list[Any] = []
-
-    def on_drop(thing: Thing) -> None:
-        dropped.append(thing)
-        pool.close()
-
-    pool = small(mode, cap=2, limit=0, on_drop=on_drop)
-    with one_cpu(mode):
-        fill(pool, 8)
-    assert len(dropped) == len(set(map(id, dropped))) == 8
-    assert pool.stats()["cached"] == 0
-    assert_at_rest(pool)
-
-
-def test_drain_says_how_many_are_out() -> None:
-    pool = Pool(Thing)
-    things = [pool.acquire() for _ in range(3)]
-    with pytest.raises(TimeoutError, match="3 of .* are still out"):
-        pool.drain(timeout=0.01)
-    assert pool.closed
-    for thing in things:
-        pool.release(thing)
-    pool.drain(timeout=0)
-
-
 # ---- bad input -----------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize(
@@ -441,6 +274,13 @@ def test_constructor(options: dict[str, Any], error: type[Exception], text: str)
         Pool(**options)
 
 
+@pytest.mark.parametrize("name", ["cap", "limit", "max_live"])
+def test_numbers_that_are_too_long_to_be_printed(name: str) -> None:
+    options: dict[str, Any] = {name: 10**5000}
+    with pytest.raises(ValueError, match=rf"{name} must be .*, not 2\*\*16609 or more"):
+        Pool(Thing, **options)
+
+
 def test_only_new_by_position() -> None:
     with pytest.raises(TypeError):
         Pool(Thing, list.clear)  # type: ignore[misc]
@@ -455,6 +295,8 @@ def test_only_new_by_position() -> None:
         (("1",), {}, TypeError, "timeout must be a number of seconds or None, not str"),
         ((), {"timeout": []}, TypeError, "timeout must be"),
         ((-1,), {}, ValueError, "timeout must not be negative: -1"),
+        ((-10**400,), {}, ValueError, "timeout must not be negative"),
+        ((10**400,), {}, ValueError, "timeout is too large"),
         ((float("nan"),), {}, ValueError, "timeout must be a number of seconds, not NaN"),
         ((1, 2), {}, TypeError, "at most 1 argument"),
         ((1,), {"timeout": 2}, TypeError, "at most 1 argument"),
