@@ -66,6 +66,9 @@ ENGINE_TESTS = (
 )
 FACE_TESTS = (
     "pool",
+    "pool_lease",
+    "pool_end",
+    "pool_finalizers",
     "pool_waiting",
     "pool_async",
     "pool_debug",
@@ -74,8 +77,10 @@ FACE_TESTS = (
     "defer",
     "recover",
     "deferring",
+    "deferring_kinds",
     "deferring_generators",
     "deferring_endings",
+    "deferring_dropped",
     "deferring_signals",
     "exitstack",
     "exitstack_awaiting",
