@@ -114,6 +114,14 @@ async def of_an_asynchronous_one(
 every_kind = pytest.mark.parametrize("run", KINDS.values(), ids=KINDS)
 
 
+@pytest.fixture(autouse=True)
+def _sigint_is_heard() -> Iterator[None]:
+    """Also where this was started in the background, by a shell that lets it ignore that signal."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @every_kind
 def test_a_signal_loses_nothing(run: Callable[..., Any]) -> None:
     """Its handler raises at the next place where Python code looks for signals."""
