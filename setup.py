@@ -21,7 +21,7 @@ MACROS = {
     "_sched": [("DP_ENGINE", "1")],
     "_traps": [("DP_TRAPS", "1")],  # the same sections, with a place for a trap before each instruction
 }
-STRESS = ["_ledger", "_load", "_baselines", "_faces", "_interrupts", "_bench", "_model", "_traps"]
+STRESS = ["_ledger", "_designs", "_books", "_load", "_baselines", "_faces", "_interrupts", "_bench", "_model", "_traps"]
 EXPLORER = ["_fibers", "_worlds"]
 OFTEN = ["deferpool/interpreter.h", "deferpool/platform.h"]
 FRAMES = [*OFTEN, "deferpool/coroutines.h", "deferpool/frames.h"]

@@ -10,7 +10,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from deferpool._platform cimport load64, lock, store64, unlock
 from deferpool.records cimport Allocator
 from stress._ledger cimport Ledger
-from stress._load cimport Baseline
+from stress._designs cimport Baseline
 
 cdef extern from *:
     """

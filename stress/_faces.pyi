@@ -2,8 +2,8 @@ from typing import Any
 
 import deferpool
 from stress._baselines import Unbounded
+from stress._designs import Face
 from stress._ledger import Ledger
-from stress._load import Face
 
 SCALE: int
 

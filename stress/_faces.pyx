@@ -16,7 +16,7 @@ from libc.string cimport memset
 from deferpool._platform cimport add64, load64
 from deferpool._face cimport ItemPool
 from stress._ledger cimport Ledger, system_release
-from stress._load cimport Baseline, Face
+from stress._designs cimport Baseline, Face
 
 from functools import partial
 from threading import local

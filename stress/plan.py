@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 if TYPE_CHECKING:  # a report is merged without any compiled module
     import deferpool
-    from stress._load import Face, Load
+    from stress._designs import Face
+    from stress._load import Load
     from stress.runner import Running
 
     Pools: TypeAlias = deferpool.RecordPool | Face

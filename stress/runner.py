@@ -14,9 +14,10 @@ import deferpool
 from deferpool.testing import Crew, Failure
 from stress import machine
 from stress._baselines import PerP, PerThread, Unbounded
+from stress._designs import Face
 from stress._faces import Buffers, LocalLists, Objects, living_cells
 from stress._ledger import Ledger
-from stress._load import Face, Load
+from stress._load import Load
 from stress.plan import (
     BUFFERS,
     DEFERPOOL,

@@ -4,6 +4,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import sys
+import types
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -245,3 +246,35 @@ def test_a_cycle_ends_by_what_drives_it() -> None:
     assert log == ["generator", "coroutine"] * 20
 
 
+# ---- drivers that end without it ----------------------------------------
+
+def generator(log: list[str]) -> Generator[int, None, None]:
+    defer(log.append, "deferred")
+    yield 1
+    yield 2
+
+
+async def coroutine(log: list[str]) -> None:
+    defer(log.append, "deferred")
+    await Once(1)
+    await Once(2)
+
+
+@pytest.mark.parametrize("function", [generator, coroutine])
+def test_a_driver_that_a_trace_function_ends(function: Callable[[list[str]], Any]) -> None:
+    log: list[str] = []
+
+    def trace(frame: types.FrameType, event: str, _: object) -> None:
+        if event == "call" and frame.f_code.co_name.startswith("drive_"):
+            raise ZeroDivisionError
+
+    made = deferring(function)(log)
+    made.send(None)
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        with pytest.raises(ZeroDivisionError):
+            made.send(None)
+    finally:
+        sys.settrace(before)
+    assert log == ["deferred"]
