@@ -14,8 +14,8 @@ from glob import glob
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
-LIBRARY = ["_block", "_bodies", "_central", "_defer", "_exitstack", "_face", "_generators", "_goexit", "_pages",
-           "_pool", "_recover", "_sched", "_waiting", "buffers", "objects", "records"]
+LIBRARY = ["_block", "_bodies", "_careful", "_central", "_defer", "_exitstack", "_face", "_generators", "_goexit",
+           "_pages", "_pool", "_recover", "_sched", "_waiting", "buffers", "objects", "records"]
 MACROS = {
     "_pool": [("DP_ENGINE", "1")],  # these two hold thread-local storage and ask the kernel
     "_sched": [("DP_ENGINE", "1")],

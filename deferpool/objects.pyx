@@ -1,7 +1,7 @@
 """Pool: Python objects that are kept to be used again, never more of them than its bound.
 
 A plain pool's acquire and release are a section each. Whatever an option asks for beyond that (`how`) is done by the
-careful ones, which run the user's functions, always with nothing held.
+careful ones.
 
 A thread that moves objects holds the GIL, or without a GIL is attached, all the while. So the collector, which runs when
 no thread is in the middle of anything, sees each cached object once.
@@ -9,34 +9,31 @@ no thread is in the middle of anything, sees each cached object once.
 import time
 from _thread import allocate_lock
 from types import GenericAlias
-from weakref import ref
 
 cimport cython
 from cpython.exc cimport PyErr_Fetch, PyErr_Restore
 from cpython.object cimport PyObject
-from libc.stdint cimport UINT64_MAX, int64_t, uint32_t, uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 
+from deferpool._careful cimport (
+    CHECKS, CLOSED, ENDED, LIMITED, RESETS, WATCHED, CarefulPool, acquire_carefully, back_from_line, drop_object,
+    find_for_line, forget, let_go, look_after, lose, make_object, mark, note_given, out, release_carefully, report_lost, shut,
+    tell_drained,
+)
 from deferpool._cpython cimport (
-    DECREF, Endings, INCREF, METH_FASTCALL, METH_KEYWORDS, METH_O, NONE, XDECREF, PyMethodDef, PyTypeObject, TypeError_, add_method,
-    call_none, call_one, destructor, end_in_turn, is_finalizing, name_arguments, occurred, pass_on, put_raised, traverseproc, visitproc,
+    INCREF, METH_FASTCALL, METH_KEYWORDS, METH_O, NONE, Endings, PyMethodDef, PyTypeObject, add_method, destructor,
+    end_in_turn, name_arguments, traverseproc, visitproc,
 )
 from deferpool._face cimport ItemPool, checked_allocator, checked_debug, checked_limit, shared_pools
-from deferpool._handles cimport add
-from deferpool._platform cimport cas32, cas64, likely, load32, load64
+from deferpool._platform cimport likely, load32, load64
 from deferpool._pool cimport (
-    Allocator, FaceOps, Figures, add_up, clear, clear_central, count_made, discard, drain_retired, each_cached, get,
-    get_anywhere, place_of, put,
+    Allocator, FaceOps, clear, clear_central, discard, drain_retired, each_cached, get, place_of, put,
 )
-from deferpool._sched cimport Sched, fence_all
-from deferpool._waiting cimport CLOSED_LINE, ITEM, LEFT, NOTHING, PERMIT, Line, Waiter, raise_error_later
+from deferpool._sched cimport Sched
+from deferpool._waiting cimport Line, raise_error_later
 
-from deferpool._waiting import wait_in_task
-from deferpool._watch import Watch, named
-
-cdef extern from "Python.h":
-    void set_error "PyErr_SetString"(PyObject*, const char*) noexcept
-    void write_unraisable "PyErr_WriteUnraisable"(PyObject*) noexcept
-    Py_ssize_t count_of_references "Py_REFCNT"(PyObject*) noexcept
+from deferpool._careful import acquire_in_task
+from deferpool._watch import Watch
 
 cdef extern from "lease.h":
     ctypedef struct LeaseStruct "Lease":
@@ -58,22 +55,12 @@ cdef extern from *:
 cdef extern from "sharing.h":
     void sharing_note(PyObject* pool, uint64_t* sharing, uint64_t* all) noexcept
 
-cdef enum:                              # `how`: what a call has to do beyond its section
-    CHECKS = 1
-    RESETS = 2
-    LIMITED = 4                         # max_live
-    WATCHED = 8                         # debug
-    CLOSED = 16
-    ENDED = 32                          # its finalizer has run: the collector may be taking its functions apart
-
 cdef double FOR_EVER = -1.0
 
 
-# no_gc_clear: whoever gives back while the collector takes a cycle apart finds all of it. Of functions nothing is left to
-# call then, so what is dropped after the pool's own finalizer is dropped without a word.
 @cython.final
 @cython.no_gc_clear
-cdef class Pool(ItemPool):
+cdef class Pool(CarefulPool):
     """A bounded pool of Python objects that are worth more than 150 ns or so to make:
 
         parsers = Pool(Parser, reset=Parser.clear)
@@ -110,18 +97,6 @@ cdef class Pool(ItemPool):
     called with anything held, so each may use the pool. In a forked child, what other threads had out stays out for ever.
     Without a GIL Python ends an object that another thread has made only when that thread runs Python code again.
     """
-    cdef uint32_t place
-    cdef uint32_t how
-    cdef Line line                      # of those who wait; None without max_live
-    cdef uint64_t existing              # objects that there are or that somebody may make; at most max_live
-    cdef uint64_t most
-    cdef set taken                      # addresses of what is out
-    cdef dict made                      # with max_live: by address, weak references to what there is and can have one
-    cdef PyObject* next_dead            # the next in line to be deallocated
-    cdef readonly object new, reset, check, on_drop
-    cdef object watch                   # None without debug
-    cdef object drained                 # a lock, once somebody waits for what is out: released when nothing is
-
     __class_getitem__ = classmethod(GenericAlias)
 
     def __cinit__(self, new, *, reset=None, check=None, on_drop=None, cap=32, limit=1024, max_live=None, name=None,
@@ -187,7 +162,7 @@ cdef class Pool(ItemPool):
 
         Tasks of one event loop that wait go on in the order in which they came, whichever threads release.
         """
-        return _acquire_in_task(self, timeout_of(timeout))
+        return acquire_in_task(self, timeout_of(timeout))
 
     def discard(self, obj, /):
         """Instead of release, for an object that must not be used again: it leaves for good.
@@ -324,182 +299,6 @@ cdef inline PyObject* acquire_within "dp_pool_acquire"(Pool self, double timeout
     return acquire_carefully(self, item, timeout)
 
 
-cdef PyObject* acquire_carefully(Pool self, void* item, double timeout) except NULL:
-    """`item` was cached, or nothing was."""
-    cdef uint64_t got = may_take(self, &item)
-    if got == NOTHING:
-        got = self.line.wait(timeout).take(&item)
-    return prepared(self, got, item)
-
-
-async def _acquire_in_task(Pool self, double timeout):
-    cdef void* item = get(&self.pool, self.place)
-    cdef uint64_t got = may_take(self, &item)
-    cdef PyObject* found
-    if got == NOTHING:
-        got = LEFT
-        until = time.monotonic() + timeout
-        while got == LEFT:
-            waiter = await wait_in_task(self.line, timeout if timeout < 0 else max(0.0, until - time.monotonic()))
-            got = (<Waiter>waiter).take(&item)
-    found = prepared(self, got, item)
-    result = <object>found
-    DECREF(found)
-    return result
-
-
-cdef uint64_t may_take(Pool self, void** item) except CLOSED_LINE:
-    """ITEM: the one in hand; PERMIT: to make one; NOTHING: it must wait, and has nothing in hand."""
-    cdef uint32_t how = load32(&self.how)
-    if item[0] == NULL and occurred() != NULL:  # new raised; a pool that is plain has called it already
-        pass_on()
-    if how & CLOSED:
-        if item[0] != NULL:
-            lose_after_close(self, item[0])
-        refuse_closed(self)
-    if how & LIMITED and not self.line.empty():     # others came before
-        if item[0] != NULL:
-            put(&self.pool, item[0], self.place)
-            item[0] = NULL
-        return NOTHING
-    if item[0] != NULL:
-        return ITEM
-    return PERMIT if not how & LIMITED or reserve(self) else NOTHING
-
-
-cdef PyObject* prepared(Pool self, uint64_t got, void* item) except NULL:
-    """An object that is good, new if need be."""
-    cdef uint32_t how = load32(&self.how)
-    if got == CLOSED_LINE:
-        refuse_closed(self)
-    while got == ITEM:
-        if how & WATCHED:
-            wake_up(self, item)
-        if not how & CHECKS or is_good(self, item):
-            break
-        item = NULL if how & LIMITED else get(&self.pool, self.place)
-        if item == NULL:
-            got = PERMIT
-    if got == PERMIT:
-        item = make_carefully(self)
-    if load32(&self.how) & CLOSED:      # meanwhile: whoever drains it does not know of this one
-        lose_after_close(self, item)
-        refuse_closed(self)
-    if how & (LIMITED | WATCHED):
-        if got == PERMIT and is_out_already(self, item):
-            refuse_twice_made(self, item)
-        try:
-            note_taken(self, item, got == PERMIT)
-        except BaseException:
-            lose(self, item)
-            raise
-    return <PyObject*>item
-
-
-cdef int wake_up(Pool self, void* item) except -1:
-    try:
-        self.watch.wakes(<object>item)
-    except BaseException:
-        lose(self, item)
-        raise
-    return 0
-
-
-cdef void lose_after_close(Pool self, void* item) noexcept:
-    """What was cached still, perhaps with others, which a refill has brought to this P."""
-    lose(self, item)
-    self.empty()
-
-
-cdef int refuse_twice_made(Pool self, void* item) except -1:
-    """It is somebody's: nothing leaves, and what this caller was allowed to make is free again."""
-    cdef object made = <object><PyObject*>item
-    DECREF(<PyObject*>item)
-    INCREF(NONE)
-    lose(self, NONE)
-    raise ValueError(f"new returned an object that is out already: {named(made)}")
-
-
-cdef int refuse_closed(Pool self) except -1:
-    raise RuntimeError(f"{self!r} is closed")
-
-
-cdef bint is_good(Pool self, void* item) except -1:
-    """What `check` says of it. One that is not good is dropped; what it leaves room for is still the caller's to make."""
-    cdef bint good = False
-    cdef bint asked = False
-    try:
-        good = bool(self.check(<object>item))
-        asked = True
-    finally:
-        if not good:
-            if asked and self.line is not None:
-                add(&self.existing, 1)
-            discard(&self.pool, item, 0)
-    return good
-
-
-cdef void* make_carefully(Pool self) except NULL:
-    """The caller may make one. If it cannot, somebody else may."""
-    cdef PyObject* made = make_one(self)
-    if made == NULL:
-        if self.line is not None:
-            add(&self.existing, UINT64_MAX)
-            self.line.serve()           # keeps the error
-        pass_on()
-    count_made(&self.pool, 0)
-    return made
-
-
-cdef PyObject* make_one(Pool self) noexcept:
-    """NULL with an error."""
-    cdef PyObject* made = call_none(<PyObject*>self.new)
-    if made == NONE:
-        DECREF(made)
-        set_error(TypeError_, b"new returned None, which is no object for a pool")
-        return NULL
-    return made
-
-
-# A limit on what is out is kept only if nothing comes back that is not out; in debug mode with all that can be said of it.
-# One that was lost stays in `taken` until Python makes another object in its place.
-
-cdef bint is_out_already(Pool self, void* item) except -1:
-    """What `new` has returned: not one that lies where another was lost."""
-    if <size_t>item not in self.taken:
-        return False
-    weak = self.made.get(<size_t>item) if self.watch is None else self.watch.weak(<size_t>item)
-    return weak() is <object><PyObject*>item if weak is not None else count_of_references(<PyObject*>item) > 1
-
-
-cdef int note_taken(Pool self, void* item, bint new) except -1:
-    if self.watch is not None:
-        self.watch.taken(<object>item, new)
-    elif new:
-        try:
-            self.made[<size_t>item] = ref(<object><PyObject*>item)
-        except TypeError:
-            self.made.pop(<size_t>item, None)
-    self.taken.add(<size_t>item)
-    return 0
-
-
-cdef int note_given(Pool self, PyObject* thing) except -1:
-    try:
-        self.taken.remove(<size_t>thing)        # of two threads that release it, one finds it there
-    except KeyError:
-        if self.watch is not None:
-            raise ValueError(self.watch.why_not(<object>thing)) from None
-        raise ValueError(f"{named(<object>thing)} is not out of {self!r}: released twice, or not of this pool") from None
-    if self.watch is not None:
-        try:
-            self.watch.given(<object>thing)
-        except BaseException:
-            self.taken.add(<size_t>thing)
-            raise
-    return 0
-
-
 # ---- release ------------------------------------------------------------------------------------------------------
 
 cdef PyObject* release(Pool self, PyObject* thing) except NULL:
@@ -516,182 +315,6 @@ cdef inline int release_here "dp_pool_release"(Pool self, PyObject* thing) excep
             look_after(self)            # it was closed at that very moment
         return 0
     return release_carefully(self, thing)
-
-
-cdef int release_carefully(Pool self, PyObject* thing) except -1:
-    cdef uint32_t how = load32(&self.how)
-    if thing == NONE:
-        raise TypeError("None is no object of a pool")
-    if how & (LIMITED | WATCHED):
-        note_given(self, thing)
-    if how & CLOSED:
-        INCREF(thing)
-        lose(self, thing)
-        return 0
-    if how & RESETS:
-        try:
-            self.reset(<object>thing)
-        except BaseException:
-            INCREF(thing)
-            lose(self, thing)
-            raise
-    INCREF(thing)
-    if how & WATCHED:
-        try:
-            self.watch.rests(<object>thing)
-        except BaseException:
-            lose(self, thing)
-            raise
-    put(&self.pool, thing, self.place)
-    look_after(self)
-    return 0
-
-
-cdef void look_after(Pool self) noexcept:
-    """After something was cached: a closed pool keeps nothing, and whoever waits gets it."""
-    if load32(&self.how) & CLOSED:
-        self.empty()
-        tell_drained(self)
-    elif self.line is not None and not self.line.empty():
-        self.line.serve()
-
-
-cdef void lose(Pool self, void* item) noexcept:
-    """For an object in hand that counts as out: it leaves for good, and the reference in hand with it."""
-    discard(&self.pool, item, 0)
-    if load32(&self.how) & CLOSED:
-        tell_drained(self)
-
-
-# ---- what the engine asks of this face ------------------------------------------------------------------------------
-
-cdef void* make_object(void* face, uint32_t cls) noexcept:
-    """For a plain pool. Where more is to be done, acquire does it, and this is NULL without an error."""
-    return make_one(<Pool>face) if load32(&(<Pool>face).how) == 0 else NULL
-
-
-cdef void drop_object(void* face, void* item, uint32_t cls) noexcept:
-    cdef PyObject* kind
-    cdef PyObject* error
-    cdef PyObject* trace
-    cdef PyObject* answer
-    cdef Pool self = <Pool>face
-    if load32(&self.how) & ENDED:
-        DECREF(<PyObject*>item)
-        return
-    PyErr_Fetch(&kind, &error, &trace)
-    if self.made is not None:
-        self.made.pop(<size_t>item, None)
-    elif self.watch is not None and item != NONE:
-        try:
-            self.watch.dropped(<object>item)
-        except BaseException as error_:
-            raise_error_later(error_)
-    if self.on_drop is not None and item != NONE:       # None stands for what has not left: see refuse_twice_made
-        answer = call_one(<PyObject*>self.on_drop, <PyObject*>item)
-        if answer == NULL:
-            write_unraisable(<PyObject*>self.on_drop)
-        XDECREF(answer)
-    DECREF(<PyObject*>item)
-    if self.line is not None:
-        add(&self.existing, UINT64_MAX)
-        if not self.line.empty():
-            self.line.serve()
-    PyErr_Restore(kind, error, trace)
-
-
-cdef void forget(void* face, void* item, uint32_t cls) noexcept nogil:
-    pass
-
-
-cdef int let_go(void* item, void* nothing) noexcept:
-    DECREF(<PyObject*>item)
-    return 0
-
-
-# ---- max_live -------------------------------------------------------------------------------------------------------
-
-cdef bint reserve(Pool self) noexcept:
-    """Leave to make an object."""
-    cdef uint64_t existing
-    while True:
-        existing = load64(&self.existing)
-        if existing >= self.most:
-            return False
-        if cas64(&self.existing, existing, existing + 1):
-            return True
-
-
-cdef uint64_t find_for_line(void* owner, void** item) noexcept:
-    cdef Pool self = <Pool>owner
-    if load32(&self.how) & CLOSED:
-        return NOTHING
-    item[0] = get_anywhere(&self.pool, 0)
-    if item[0] != NULL:
-        return ITEM
-    return PERMIT if reserve(self) else NOTHING
-
-
-cdef void back_from_line(void* owner, uint64_t what, void* item) noexcept:
-    """Not served to anybody. The line looks itself whether somebody has come meanwhile."""
-    cdef Pool self = <Pool>owner
-    if what == PERMIT:
-        add(&self.existing, UINT64_MAX)
-    elif load32(&self.how) & CLOSED:
-        discard(&self.pool, item, 0)
-    else:
-        put(&self.pool, item, self.place)
-
-
-# ---- the end ----------------------------------------------------------------------------------------------------------
-
-cdef void mark(Pool self, uint32_t bit) noexcept:
-    cdef uint32_t how = load32(&self.how)
-    while not how & bit and not cas32(&self.how, how, how | bit):
-        how = load32(&self.how)
-
-
-cdef void report_lost(Pool self) noexcept:
-    """What is out now will hardly be released any more."""
-    try:
-        for seen in self.watch.still_out():
-            try:
-                self.watch.lost(seen)
-            except Exception as error:          # a warning that is an error does not hide the next
-                tell_unraisable(self, error)
-    except Exception as error:
-        tell_unraisable(self, error)
-
-
-cdef void tell_unraisable(Pool self, error) noexcept:
-    if not is_finalizing():                     # where modules may have lost their names
-        INCREF(<PyObject*>error)
-        put_raised(<PyObject*>error)
-        write_unraisable(<PyObject*>self)
-
-
-cdef void shut(Pool self) noexcept:
-    mark(self, CLOSED)
-    fence_all()                         # whoever has not seen it yet has cached what it releases, and that is found
-    if self.line is not None:
-        self.line.close()
-
-
-cdef int64_t out(Pool self) noexcept:
-    """How many objects callers have."""
-    cdef Figures figures
-    add_up(&self.pool, &figures)
-    return <int64_t>(figures.gets - figures.puts)
-
-
-cdef void tell_drained(Pool self) noexcept:
-    """By a lock, for which nobody holds another: this is called from finalizers, in the middle of anything."""
-    if self.drained is not None and out(self) <= 0 and self.drained.locked():
-        try:
-            self.drained.release()
-        except BaseException as error:
-            if not isinstance(error, RuntimeError):     # somebody else has told it meanwhile
-                raise_error_later(error)
 
 
 # ---- lease ------------------------------------------------------------------------------------------------------------
@@ -736,7 +359,7 @@ cdef void lose_unreleased "dp_pool_lose_unreleased"(Pool self, PyObject* thing) 
 
 async def _enter_in_task(lease_):
     cdef LeaseStruct* self = <LeaseStruct*><PyObject*>lease_
-    item = await _acquire_in_task(<Pool>self.pool, self.timeout)
+    item = await acquire_in_task(<Pool>self.pool, self.timeout)
     INCREF(<PyObject*>item)
     lease_take(self, <PyObject*>item)
     return item

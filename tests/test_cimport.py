@@ -42,8 +42,8 @@ def test_wheel_has_what_is_needed_and_no_more(checkout: Path, wheel: Path) -> No
     wanted = {"__init__.pxd", "records.pxd", "records.pyi", "_sched.pyi", "py.typed", "platform.h", "frames.h"}
     assert {f"deferpool/{name}" for name in wanted} <= names
     binaries = {name.partition(".")[0] for name in names if name.endswith(".so")}
-    compiled = ("_block", "_bodies", "_central", "_defer", "_exitstack", "_face", "_generators", "_goexit", "_pages",
-                "_pool", "_recover", "_sched", "_waiting", "buffers", "objects", "records")
+    compiled = ("_block", "_bodies", "_careful", "_central", "_defer", "_exitstack", "_face", "_generators", "_goexit",
+                "_pages", "_pool", "_recover", "_sched", "_waiting", "buffers", "objects", "records")
     assert binaries == {f"deferpool/{name}" for name in compiled}
     assert {name.split("/")[0] for name in names} == {"deferpool", metadata.split("/")[0]}
     pure = {name for name in names if name.endswith(".py")}
