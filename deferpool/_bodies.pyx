@@ -43,6 +43,7 @@ cdef extern from "Python.h":
     bint matches "PyErr_ExceptionMatches"(PyObject*) noexcept
     PyObject* attribute "PyObject_GetAttr"(PyObject*, PyObject*) noexcept
     bint is_coroutine "PyCoro_CheckExact"(PyObject*) noexcept
+    bint is_asynchronous_generator "PyAsyncGen_CheckExact"(PyObject*) noexcept
     int send "PyIter_Send"(PyObject*, PyObject*, PyObject**) noexcept
     PyObject* traceback_of "PyException_GetTraceback"(PyObject*) noexcept
     int set_traceback "PyException_SetTraceback"(PyObject*, PyObject*) noexcept
@@ -94,9 +95,9 @@ cdef class Body:
     @property
     def takes(self):
         """What has been thrown into the driver of an asynchronous generator, whose next step is to be given it. False when
-        that has ended, and the driver is to go on with it."""
+        there is no next one, or it is in the middle of one: the driver is to go on with it."""
         cdef PyObject* error = without_line()
-        if self.ended or self.running or error == NULL:
+        if self.inner is None or self.driven is not None or self.running or error == NULL:
             return False
         self.thrown = <object>error
         return True
@@ -416,7 +417,7 @@ cdef void watch(Body body) noexcept:
 
 cdef PyObject* tell_dropped(PyObject* module, PyObject* driver) noexcept:
     """The loop may close it, with its awaits. One that does not take it forgets it."""
-    cdef PyObject* found = first_local(driver)
+    cdef PyObject* found = first_local(driver) if is_asynchronous_generator(driver) else NULL
     cdef PyObject* done
     cdef PyObject* error = NULL
     cdef Py_ssize_t before = count_of_references(driver)

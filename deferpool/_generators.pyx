@@ -131,6 +131,10 @@ cdef int send_body(PyObject* self, PyObject* value, PyObject** result) noexcept:
     result[0] = NULL
     if not may_go_on(body):
         return FAILED
+    if body.ended and body.steps:       # while it was dropped, and somebody has kept its driver
+        INCREF(NONE)
+        result[0] = NONE
+        return RETURNED
     if body.driven is None and (body.inner is None or not body.steps):
         complain(RuntimeError_, "nothing is driven here")
         return FAILED

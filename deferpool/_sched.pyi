@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from typing import Any, Literal
 
 class Sched:
@@ -18,3 +19,4 @@ class Sched:
 
 def default() -> Sched: ...
 def on_collection(phase: str, info: dict[str, int]) -> None: ...
+def after_collection(call: Callable[[], object]) -> bool: ...

@@ -440,15 +440,31 @@ def default():
     return _default
 
 
-# ---- full collections clear the central pools -----------------------------------------------------------
+# ---- collections ------------------------------------------------------------------------------------------
 
 # A free-threaded build's automatic collections are all full, and report themselves as generation 0.
 _EVERY_COLLECTION_IS_FULL = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 
+cdef bint collecting = False
+cdef list put_off = []
+
 def on_collection(phase, info):
-    """For gc.callbacks: as a full collection starts, clears the central pools of each Sched that wants it."""
-    if phase == "start" and (_EVERY_COLLECTION_IS_FULL or info["generation"] == 2):
+    """For gc.callbacks: as a full collection starts, clears the central pools of each Sched that wants it; when one is over,
+    calls what was put off. Compiled, so that no signal's handler runs in here: what that raises would be lost."""
+    global collecting
+    collecting = phase == "start"
+    if not collecting:
+        while put_off:
+            put_off.pop()()
+    elif _EVERY_COLLECTION_IS_FULL or info["generation"] == 2:
         for sched in remembered(_scheds):
             if sched.clear_on_gc:
                 for pool in (<Sched>sched).live_pools():
                     pool._clear_for_gc()
+
+
+def after_collection(call):
+    """Calls this when the collection that runs now is over. False: none runs."""
+    if collecting:
+        put_off.append(call)
+    return collecting

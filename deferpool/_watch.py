@@ -7,15 +7,16 @@ every method raises.
 """
 from __future__ import annotations
 
-import gc
 import sys
 import warnings
 import weakref
 from abc import ABCMeta
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NoReturn
+
+from deferpool._sched import after_collection
 
 
 @dataclass
@@ -36,8 +37,6 @@ class Watch:
         self._known: dict[int, _Seen] = {}
         self._resting: dict[type, type | None] = {}  # and what their objects are while they rest; None: they cannot be
         self._told, self._warn = _used_after_release, warnings.warn  # found even when this module has lost its names
-        if _hear not in gc.callbacks:
-            gc.callbacks.append(_hear)
 
     def taken(self, obj: object, new: bool) -> None:
         """It goes out."""
@@ -106,15 +105,14 @@ class Watch:
         return found
 
     def _weak(self, obj: object) -> weakref.ref[object] | None:
-        address, known, out, lost, collection = id(obj), self._known, self._out, self.lost, _collection
+        address, known, out, lost, later = id(obj), self._known, self._out, self.lost, after_collection
 
         def gone(weak: weakref.ref[object]) -> None:
             seen = known.get(address)
             if seen is None or seen.weak is not weak:
                 return
-            if collection.runs and not seen.found:
+            if not seen.found and later(lambda: gone(weak)):
                 seen.found = True
-                collection.later.append(lambda: gone(weak))
                 return
             del known[address]
             if seen.out:
@@ -141,25 +139,6 @@ class Watch:
         self._warn(f"an object of {self._pool} was never released: acquired at {seen.place}",
                    ResourceWarning, stacklevel=3)
 
-
-# ---- collections ---------------------------------------------------------------------------------------------------
-
-@dataclass
-class _Collection:
-    runs: bool = False
-    later: list[Callable[[], None]] = field(default_factory=list)  # to be called when it is over
-
-
-_collection = _Collection()
-
-
-def _hear(phase: str, _: object, collection: _Collection = _collection) -> None:
-    collection.runs = phase == "start"
-    while not collection.runs and collection.later:
-        collection.later.pop()()
-
-
-# ---- words ---------------------------------------------------------------------------------------------------------
 
 def _place() -> str:
     try:

@@ -66,7 +66,11 @@ static inline PyObject *dp_generator_in(const dp_frame *frame)
     if (frame->owner != FRAME_OWNED_BY_GENERATOR) return NULL;
     return (PyObject *)((char *)frame - offsetof(PyGenObject, gi_iframe));
 }
-static inline PyObject *dp_first_local(PyObject *generator) { return dp_frame_of_generator(generator)->localsplus[0]; }
+/* Of one that is suspended, borrowed; else NULL. */
+static inline PyObject *dp_first_local(PyObject *generator)
+{
+    return ((PyGenObject *)generator)->gi_frame_state < 0 ? dp_frame_of_generator(generator)->localsplus[0] : NULL;
+}
 
 #else /* frame objects: one exists for each running function in 3.10, and is made on demand later */
 
@@ -107,7 +111,8 @@ static inline dp_frame *dp_frame_of_generator(PyObject *generator)
 static inline PyObject *dp_generator_in(const dp_frame *frame) { return frame->f_gen; }
 static inline PyObject *dp_first_local(PyObject *generator)
 {
-    return ((PyGenObject *)generator)->gi_frame->f_localsplus[0];
+    PyFrameObject *frame = ((PyGenObject *)generator)->gi_frame;
+    return frame ? frame->f_localsplus[0] : NULL;
 }
 #else
 static inline PyObject *dp_generator_in(const dp_frame *frame) { return NULL; }

@@ -260,7 +260,25 @@ async def coroutine(log: list[str]) -> None:
     await Once(2)
 
 
-@pytest.mark.parametrize("function", [generator, coroutine])
+async def asynchronous(log: list[str]) -> AsyncGenerator[int, None]:
+    defer(log.append, "deferred")
+    await Once(1)
+    await Once(2)
+    yield 3
+
+
+class Stepping:
+    """The first step of an asynchronous generator, as if it were a generator."""
+
+    def __init__(self, made: Any) -> None:
+        self.made = made  # until the step has ended
+        self.step = made.__anext__()
+
+    def send(self, _: None) -> None:
+        self.step.send(None)
+
+
+@pytest.mark.parametrize("function", [generator, coroutine, asynchronous])
 def test_a_driver_that_a_trace_function_ends(function: Callable[[list[str]], Any]) -> None:
     log: list[str] = []
 
@@ -269,6 +287,8 @@ def test_a_driver_that_a_trace_function_ends(function: Callable[[list[str]], Any
             raise ZeroDivisionError
 
     made = deferring(function)(log)
+    if function is asynchronous:
+        made = Stepping(made)
     made.send(None)
     before = sys.gettrace()
     sys.settrace(trace)
@@ -277,4 +297,47 @@ def test_a_driver_that_a_trace_function_ends(function: Callable[[list[str]], Any
             made.send(None)
     finally:
         sys.settrace(before)
+    del made
     assert log == ["deferred"]
+
+
+def test_what_tells_of_a_dropped_one_may_be_called_with_anything() -> None:
+    """As the collector can show it."""
+    log: list[str] = []
+    made: Any = noting_its_end(log)
+    step(made)
+    (tell,) = [each for each in gc.get_referents(made) if isinstance(each, types.BuiltinFunctionType)]
+
+    async def another(first: object) -> AsyncGenerator[None, None]:
+        yield
+
+    ended: Any = noting_its_end([])
+    step(ended)
+    asyncio.run(ended.aclose())
+    for anything in (None, 3, [made], another(made), ended, noting_its_end(log)):
+        assert tell(anything) is None
+    assert log == []
+    assert tell(made) is None
+    assert log == ["finally", "deferred"]
+    with pytest.raises(StopAsyncIteration):
+        made.__anext__().send(None)
+
+
+def test_one_that_its_own_end_has_kept_has_ended() -> None:
+    kept: list[Any] = []
+
+    @deferring
+    async def generator(me: list[Any]) -> AsyncGenerator[int, None]:
+        defer(lambda: kept.append(me[0]))
+        yield 1
+
+    def leave() -> None:
+        box: list[Any] = []
+        box.append(generator(box))
+        step(box[0])
+
+    with hooks(None):
+        leave()
+        gc.collect()
+    with pytest.raises(StopAsyncIteration):
+        kept[0].__anext__().send(None)
