@@ -67,7 +67,8 @@ def test_one_stack_in_many_threads() -> None:
 
     run_threads(*[guarded(me) for me in range(4)])
     stack.close()
-    assert all(0 < calls <= pushes for calls, pushes in zip(called, pushed, strict=True))
+    assert all(calls <= pushes for calls, pushes in zip(called, pushed, strict=True))
+    assert sum(called) > 0      # of each one some? not of one whose first deque was emptied, and which has ended with that
 
 
 def test_given_from_thread_to_thread() -> None:
