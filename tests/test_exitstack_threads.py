@@ -68,7 +68,7 @@ def test_one_stack_in_many_threads() -> None:
     run_threads(*[guarded(me) for me in range(4)])
     stack.close()
     assert all(calls <= pushes for calls, pushes in zip(called, pushed, strict=True))
-    assert sum(called) > 0      # of each one some? not of one whose first deque was emptied, and which has ended with that
+    assert sum(called) > 0  # not each: a thread ends with the first deque that another has emptied under its hands
 
 
 def test_given_from_thread_to_thread() -> None:
