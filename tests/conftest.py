@@ -54,7 +54,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
         left = distutils_build_lib(folder) / "stress" / "_left.so"  # as `make build` leaves there: of no wheel
         left.parent.mkdir(parents=True)
         left.touch()
-        if (translated := ROOT / "build" / "cython").is_dir():  # what Cython has made of them: only older files are new
+        if (translated := ROOT / "build" / "cython").is_dir():  # by Cython, which looks for newer files
             shutil.copytree(translated, folder / "build" / "cython")
 
     return once(tmp_path_factory, "checkout", make)
