@@ -23,18 +23,18 @@ MACROS = {
 }
 STRESS = ["_ledger", "_designs", "_books", "_load", "_baselines", "_faces", "_interrupts", "_bench", "_model", "_traps"]
 EXPLORER = ["_fibers", "_worlds"]
-OFTEN = ["deferpool/interpreter.h", "deferpool/platform.h"]
-FRAMES = [*OFTEN, "deferpool/coroutines.h", "deferpool/frames.h"]
+OFTEN = ["deferpool/interpreter.h", "deferpool/platform.h", "deferpool/thread.h"]
+FRAMES = [*OFTEN, "deferpool/frames.h"]
 HEADERS = {
-    "_bodies": FRAMES,
+    "_bodies": [*FRAMES, "deferpool/coroutines.h"],
     "_defer": FRAMES,
-    "_generators": FRAMES,
+    "_generators": [*FRAMES, "deferpool/coroutines.h"],
     "_recover": FRAMES,
     "objects": [*OFTEN, "deferpool/lease.h", "deferpool/sharing.h"],
     "_face": [*OFTEN, "deferpool/sharing.h"],
-    "_pages": ["deferpool/pages.h", "deferpool/platform.h"],
+    "_pages": [*OFTEN, "deferpool/pages.h"],
     "buffers": [*OFTEN, "deferpool/pages.h", "deferpool/sharing.h"],
-    "_exitstack": ["deferpool/coroutines.h", "deferpool/interpreter.h", *glob("deferpool/exitstack/*.h")],
+    "_exitstack": [*OFTEN, "deferpool/coroutines.h", *glob("deferpool/exitstack/*.h")],
 }
 VARIANTS = {
     "": ["-O3", "-g0"],  # Python's own flags ask for debugging information: a fifth of the time, two thirds of the size

@@ -24,13 +24,8 @@ from deferpool.records cimport RecordPool
 
 cdef extern from "interpreter.h":
     """
-    #if defined(__GLIBC__)
-    #define DP_QUICKLY __attribute__((tls_model("initial-exec")))
-    #else
-    #define DP_QUICKLY
-    #endif
-    static DP_OF_THREAD void *dp_innermost DP_QUICKLY;
-    static DP_OF_THREAD PyThreadState *dp_thread DP_QUICKLY;
+    static DP_OF_THREAD void *dp_innermost;
+    static DP_OF_THREAD PyThreadState *dp_thread;
     """
     Activation* innermost "dp_innermost"    # of this thread
     PyThreadState* thread "dp_thread"       # of the interpreter's, where there is an innermost one

@@ -387,14 +387,16 @@ cdef int drain(Pool* pool, Registry* registry, uint32_t p, uint32_t cls, bint re
         n = take_from(pool, registry, p, cls, retired_only, most, hand)
         if n <= 0:
             return -n
-        for i in range(0 if keep else n):               # all, before anybody's code runs, which may ask what is out
-            note(stripe, &tally)
-        for i in range(n):
-            if not keep:
-                drop(pool, cls, p, hand[i], False)
-            elif not put_one(&pool.central, stripe, hand[i], &tally):
+        if keep:
+            for i in range(n):
+                if not put_one(&pool.central, stripe, hand[i], &tally):
+                    note(stripe, &tally)
+                    drop(pool, cls, p, hand[i], True)
+        else:
+            for i in range(n):                          # all, before anybody's code runs, which may ask what is out
                 note(stripe, &tally)
-                drop(pool, cls, p, hand[i], True)
+            for i in range(n):
+                drop(pool, cls, p, hand[i], False)
     return 0
 
 

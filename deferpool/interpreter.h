@@ -6,18 +6,14 @@
 #include <stddef.h>
 #include <string.h>
 
+#include "thread.h"
+
 #if defined(__GNUC__) || defined(__clang__)
 #define DP_USUALLY(x) __builtin_expect(!!(x), 1)
 #define DP_RARELY __attribute__((noinline, cold))
 #else
 #define DP_USUALLY(x) (x)
 #define DP_RARELY
-#endif
-
-#if defined(_MSC_VER)
-#define DP_OF_THREAD __declspec(thread)
-#else
-#define DP_OF_THREAD __thread
 #endif
 
 /* ---- calls -------------------------------------------------------------------------------------------------------- */
@@ -260,11 +256,6 @@ static inline void dp_make_immortal(PyObject *thing)
 
 /* ---- deallocation ------------------------------------------------------------------------------------------------- */
 
-#ifndef Py_TRASHCAN_BEGIN /* versions whose own deallocation limits how deep it goes */
-#define Py_TRASHCAN_BEGIN(object, dealloc) {
-#define Py_TRASHCAN_END }
-#endif
-
 /* Objects that end others of their class within their own deallocation: in long chains they would exhaust the stack, and soon
  * after the limit of recursion, where Python is patient for some fifty calls, all of it. From a depth on they end one after the
  * other, when the outermost has ended. Python's own trashcan knows nothing of finalizers, and from 3.13 on allows too much. */
@@ -277,13 +268,16 @@ typedef struct dp_endings {
 
 static inline void dp_end_now(PyObject *object, destructor further)
 {
-    if (PyObject_CallFinalizerFromDealloc(object) == 0) /* Cython does so only where its own deallocation is in the type */
-        further(object);
-    else
+    if (Py_TYPE(object)->tp_finalize) { /* Cython calls it only where its own deallocation is in the type */
         PyObject_GC_Track(object);
+        if (PyObject_CallFinalizerFromDealloc(object) < 0)
+            return; /* it lives */
+        PyObject_GC_UnTrack(object);
+    }
+    further(object);
 }
 
-/* `further` is the deallocation proper, and `link` a field that is the object's for this. */
+/* `further` is the deallocation proper, and `link` a field that is NULL and the object's own for this. */
 static inline void dp_end_in_turn(dp_endings *endings, PyObject *object, PyObject **link, destructor further)
 {
     ptrdiff_t at = (char *)link - (char *)object;
@@ -297,7 +291,9 @@ static inline void dp_end_in_turn(dp_endings *endings, PyObject *object, PyObjec
     dp_end_now(object, further);
     while (endings->depth == 1 && endings->waiting) {
         object = endings->waiting;
-        endings->waiting = *(PyObject **)((char *)object + at);
+        link = (PyObject **)((char *)object + at);
+        endings->waiting = *link;
+        *link = NULL;
         dp_end_now(object, further);
     }
     endings->depth--;

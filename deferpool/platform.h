@@ -19,6 +19,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "thread.h"
+
 /* ---- compiler ------------------------------------------------------------------------------------- */
 
 #if defined(__GNUC__) || defined(__clang__)
@@ -321,7 +323,7 @@ static DP_COLD int dp_membarrier(int command)
 
 /* Where there is no rseq area, sections that other modules have inlined write to this one and read P number 0
  * from it, which is never open then. Its place is the same in every thread, as that of the real one. */
-static __thread struct { uint32_t word[8]; } dp_no_area __attribute__((tls_model("initial-exec"), aligned(32), unused));
+static DP_OF_THREAD struct { uint32_t word[8]; } dp_no_area __attribute__((aligned(32), unused));
 
 static DP_COLD void dp_find_no_area(intptr_t *area, intptr_t *number)
 {
@@ -392,20 +394,13 @@ DP_INLINE int dp_atfork(void (*prepare)(void), void (*parent)(void), void (*chil
 #if defined(DP_EXPLORE)
 #define dp_last_p (*dp_model_last_p())
 #elif defined(DP_ENGINE)
-#if defined(_MSC_VER)
-static __declspec(thread) uint32_t dp_last_p;
-#elif defined(__GLIBC__)
-/* initial-exec: one instruction, and glibc keeps room for such small variables of loaded modules */
-static __thread uint32_t dp_last_p __attribute__((tls_model("initial-exec"), unused));
-#else
-static __thread uint32_t dp_last_p;
-#endif
+static DP_OF_THREAD uint32_t dp_last_p __attribute__((unused));
 #endif
 
 /* A test build adds a thread's own number to the one that the kernel gives, so that two CPUs test many Ps.
  * As long as what a thread adds is a multiple of the CPUs, two running threads never share a number. */
 #if defined(DP_TEST_NUMBERS) && defined(DP_ENGINE)
-static __thread uint32_t dp_number_base __attribute__((tls_model("initial-exec")));
+static DP_OF_THREAD uint32_t dp_number_base;
 DP_INLINE int dp_set_number_base(uint32_t base)
 {
     dp_number_base = base;

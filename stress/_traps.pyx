@@ -36,7 +36,7 @@ cdef extern from "platform.h":
     #else
     #define DP_ONE_COPY __attribute__((noinline, noclone))
     #endif
-    static __thread uint32_t dp_p __attribute__((tls_model("initial-exec")));
+    static DP_OF_THREAD uint32_t dp_p;
     static intptr_t dp_p_place(void)
     {
         intptr_t self;

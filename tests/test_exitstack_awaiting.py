@@ -195,17 +195,35 @@ def test_the_collector_runs_while_one_ends() -> None:
     assert output_of(code) == "20 {None}"
 
 
-def test_a_long_chain_of_those_never_awaited() -> None:
-    code = """if True:
-        import deferpool, warnings
+@pytest.mark.parametrize(
+    "link", ["last = stack.enter_async_context(last)", "stack.callback(last); last = stack.pop_all()",
+             "stack = deferpool.AsyncExitStack(); stack.callback(last); last = stack",
+             "stack = Heir(); stack.callback(last); last = stack"]
+)
+def test_long_chains_end_on_a_small_stack(link: str) -> None:
+    code = f"""if True:
+        import deferpool, threading, warnings
         warnings.simplefilter("ignore")
-        stack, coroutine = deferpool.AsyncExitStack(), None
-        for each in range(100_000):
-            coroutine = stack.enter_async_context(coroutine)
-        del coroutine
-        print("gone")
+
+        class Heir(deferpool.ExitStack):
+            def __del__(self):
+                ended.append(1)
+
+        ended = []
+
+        def make_and_drop():
+            stack, last = deferpool.AsyncExitStack(), None
+            for each in range(100_000):
+                {link}
+            del last, stack
+
+        threading.stack_size(256 << 10)
+        thread = threading.Thread(target=make_and_drop)
+        thread.start()
+        thread.join()
+        print(len(ended))
     """
-    assert output_of(code) == "gone"
+    assert output_of(code) == ("100000" if "Heir" in link else "0")
 
 
 def test_what_was_awaited_is_collected() -> None:

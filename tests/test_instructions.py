@@ -1,11 +1,15 @@
 """The fast paths do not grow: counted in instructions, which no other work on the machine disturbs."""
 from __future__ import annotations
 
+import platform
 import re
+import sysconfig
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+import deferpool
 from stress import machine
 from stress.bench import instructions
 from stress.bench.instructions import Uncounted
@@ -73,3 +77,11 @@ def test_the_command_says_all_three(capsys: pytest.CaptureFixture[str], monkeypa
     assert "take: " in said
     assert "    ret\n" in said
     assert "take and give: 181.2 instructions, in portable mode" in said
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="on glibc only")
+def test_variables_of_threads_need_no_memory() -> None:
+    """By another model a thread's first look at them is a call that allocates, and aborts when it cannot."""
+    extensions = sorted(Path(deferpool.__file__).parent.glob(f"*{sysconfig.get_config_var('EXT_SUFFIX')}"))
+    assert len(extensions) > 10
+    assert [path.name for path in extensions if b"__tls_get_addr" in path.read_bytes()] == []

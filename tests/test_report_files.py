@@ -16,6 +16,7 @@ import pytest
 from helpers import ROOT
 from made_reports import HELD, all_held, every_outcome, report, result
 
+from stress import options
 from stress.reports.document import Document
 from stress.shard import Shard
 
@@ -183,6 +184,15 @@ def test_the_rerun_line_works_from_elsewhere(tmp_path: Path) -> None:
     second = subprocess.run(line, shell=True, cwd="/", capture_output=True, text=True, timeout=120)
     assert second.returncode == 0, second.stderr
     assert "SUCCESS: 2 runs" in second.stdout
+
+
+def test_the_rerun_line_goes_to_the_folder_of_a_variant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who has run `make tsan` was never there, though the command itself was."""
+    monkeypatch.setattr(options, "__file__", str(tmp_path / "stress" / "options.py"))
+    monkeypatch.chdir(tmp_path)
+    assert options.parse(["churn"], "").rerun.startswith(f"cd {tmp_path} && ")
+    (tmp_path / "setup.py").touch()  # a checkout, where everybody is
+    assert not options.parse(["churn"], "").rerun.startswith("cd ")
 
 
 # ---- shards and their merge ---------------------------------------------------------------------------------

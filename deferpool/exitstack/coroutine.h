@@ -360,8 +360,6 @@ static int coroutine_clear(Coroutine *coroutine)
     return 0;
 }
 
-static void coroutine_dealloc(Coroutine *coroutine);
-
 static void coroutine_finalize(PyObject *self)
 {
     Coroutine *coroutine = (Coroutine *)self;
@@ -388,33 +386,25 @@ static void coroutine_finalize(PyObject *self)
         dp_raise(before);
 }
 
-/* One that was not awaited to its end. */
-static DP_RARELY void coroutine_dealloc_early(Coroutine *coroutine, int told)
+/* One that was not awaited to its end, or that the collector has cleared. */
+static void coroutine_end(PyObject *self)
 {
-    Py_TRASHCAN_BEGIN(coroutine, coroutine_dealloc)
-    if (!told) {
-        PyObject_GC_Track(coroutine);
-        if (PyObject_CallFinalizerFromDealloc((PyObject *)coroutine) < 0)
-            goto lives;
-        PyObject_GC_UnTrack(coroutine);
-        if (coroutine->weakrefs != NULL) /* made by whoever was told that it was never awaited */
-            PyObject_ClearWeakRefs((PyObject *)coroutine);
-    }
-    finish(coroutine);
-    Py_CLEAR(coroutine->stop);
-    PyObject_GC_Del(coroutine);
-lives:;
-    Py_TRASHCAN_END
+    Coroutine *coroutine = (Coroutine *)self;
+    if (coroutine->weakrefs != NULL) /* made by whoever was told that it was never awaited */
+        PyObject_ClearWeakRefs(self);
+    coroutine_clear(coroutine);
+    PyObject_GC_Del(self);
 }
 
 static void coroutine_dealloc(Coroutine *coroutine)
 {
-    int told = PyObject_GC_IsFinalized((PyObject *)coroutine);
-    PyObject_GC_UnTrack(coroutine); /* before anybody is told: the collector may run meanwhile */
+    static DP_OF_THREAD dp_endings endings;
+    PyObject *self = (PyObject *)coroutine;
+    PyObject_GC_UnTrack(self); /* before anybody is told: the collector may run meanwhile */
     if (coroutine->weakrefs != NULL)
-        PyObject_ClearWeakRefs((PyObject *)coroutine);
-    if (!DP_USUALLY(coroutine->state == FINISHED && !told)) {
-        coroutine_dealloc_early(coroutine, told);
+        PyObject_ClearWeakRefs(self);
+    if (!DP_USUALLY(coroutine->state == FINISHED && !PyObject_GC_IsFinalized(self))) {
+        dp_end_in_turn(&endings, self, &coroutine->weakrefs, coroutine_end);
         return;
     }
     keep_stop(coroutine); /* it holds nothing else any more */

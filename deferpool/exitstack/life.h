@@ -113,19 +113,23 @@ static inline void stack_release(Stack *stack)
     Py_DECREF(type); /* a heap type, always: see stack_new */
 }
 
+static void stack_end(PyObject *self)
+{
+    stack_clear((Stack *)self);
+    stack_release((Stack *)self);
+}
+
 static void stack_dealloc(Stack *stack)
 {
+    static DP_OF_THREAD dp_endings endings;
     PyObject_GC_UnTrack(stack);
     if (DP_USUALLY(stack->weakrefs == NULL && stack->count == 0 && stack->dict == NULL && stack->deque == NULL)) {
         stack_release(stack);
         return;
     }
-    Py_TRASHCAN_BEGIN(stack, stack_dealloc)
     if (stack->weakrefs != NULL)
         PyObject_ClearWeakRefs((PyObject *)stack);
-    stack_clear(stack);
-    stack_release(stack);
-    Py_TRASHCAN_END
+    dp_end_in_turn(&endings, (PyObject *)stack, &stack->weakrefs, stack_end);
 }
 
 #endif
