@@ -17,13 +17,12 @@ from setuptools import Extension, setup
 LIBRARY = ["_block", "_bodies", "_careful", "_central", "_defer", "_exitstack", "_face", "_generators", "_goexit",
            "_pages", "_pool", "_recover", "_sched", "_waiting", "buffers", "objects", "records"]
 MACROS = {
-    "_pool": [("DP_ENGINE", "1")],  # these two hold thread-local storage and ask the kernel
-    "_sched": [("DP_ENGINE", "1")],
+    "_pool": [("DP_ENGINE", "1")],  # where the primitives are that are not inlined
     "_traps": [("DP_TRAPS", "1")],  # the same sections, with a place for a trap before each instruction
 }
 STRESS = ["_ledger", "_designs", "_books", "_load", "_baselines", "_faces", "_interrupts", "_bench", "_model", "_traps"]
 EXPLORER = ["_fibers", "_worlds"]
-OFTEN = ["deferpool/interpreter.h", "deferpool/platform.h", "deferpool/thread.h"]
+OFTEN = [f"deferpool/{name}.h" for name in ("interpreter", "platform", "sections", "thread")]
 FRAMES = [*OFTEN, "deferpool/frames.h"]
 HEADERS = {
     "_bodies": [*FRAMES, "deferpool/coroutines.h"],
@@ -32,6 +31,7 @@ HEADERS = {
     "_recover": FRAMES,
     "objects": [*OFTEN, "deferpool/lease.h", "deferpool/sharing.h"],
     "_face": [*OFTEN, "deferpool/sharing.h"],
+    "_sched": [*OFTEN, "deferpool/kernel.h"],
     "_pages": [*OFTEN, "deferpool/pages.h"],
     "buffers": [*OFTEN, "deferpool/pages.h", "deferpool/sharing.h"],
     "_exitstack": [*OFTEN, "deferpool/coroutines.h", *glob("deferpool/exitstack/*.h")],

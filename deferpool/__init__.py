@@ -46,7 +46,7 @@ def stats() -> dict[str, _Any]:
 
 
 def get_include() -> str:
-    """The folder of platform.h, for builds that do not find it through Cython's own dependencies."""
+    """The folder of the headers, for builds that do not find it through Cython's own dependencies."""
     return str(_Path(__file__).parent)
 
 

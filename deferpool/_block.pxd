@@ -8,8 +8,9 @@ from libc.stdint cimport uint32_t, uint64_t
 
 from deferpool._cpython cimport PyTypeObject, new_object
 from deferpool._handles cimport Handles, begin, end
-from deferpool._platform cimport SchedState, cas64, load32, load64, number_hint
+from deferpool._platform cimport cas64, load32, load64
 from deferpool._face cimport ItemPool
+from deferpool._sections cimport SchedState, number_hint
 
 cdef extern from "Python.h":
     """

@@ -8,12 +8,13 @@ from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_IsValid
 from libc.stdint cimport UINT64_MAX, int64_t, uint32_t, uint64_t
 
 from deferpool._cpython cimport is_finalizing, shown
-from deferpool._platform cimport MAX_CAP, alloc_fn, load32, load64, release_fn
+from deferpool._platform cimport alloc_fn, load32, load64, release_fn
 from deferpool._pool cimport (
     MAX_CLASSES, THE_POOL, Allocator, Figures, Pool, add_up, cached_on, clear, clear_central, close_pool, drain_retired,
     open_pool, raise_peak, terms_of,
 )
 from deferpool._sched cimport Registry, Sched, default_sched, remember
+from deferpool._sections cimport MAX_CAP
 
 from deferpool._environment import flag
 

@@ -6,8 +6,9 @@
 from libc.stdint cimport uint32_t, uint64_t
 
 from deferpool._central cimport Central, Tally, Terms
-from deferpool._platform cimport DONE, Front, alloc_fn, likely, release_fn, section_pop, section_push
+from deferpool._platform cimport alloc_fn, likely, release_fn
 from deferpool._sched cimport Member, Registry
+from deferpool._sections cimport DONE, Front, section_pop, section_push
 
 cdef enum: MAX_CLASSES = 32            # of any face
 

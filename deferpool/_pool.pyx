@@ -11,13 +11,23 @@ from deferpool._central cimport (
     put_one, recount, stripe_of, take_empty, take_full, take_one, trim_central, unhold_central,
 )
 from deferpool._platform cimport (
-    DONE, LINE, NO_P, ONE_POP, UNFIT, Cache, P, add64, alloc_fn, cas64, count_of, likely, line_alloc, line_free,
-    load32, load64, lock, newest_of, number_hint, plain_alloc, plain_release, pops_of, release_fn, section_pop,
-    section_popn, section_push, section_pushn, set_number_base, store32, store64, unlock, word_of_empty,
+    LINE, add64, alloc_fn, cas64, likely, line_alloc, line_free, load32, load64, lock, plain_alloc, plain_release,
+    release_fn, store32, store64, unlock,
 )
 from deferpool._sched cimport Member, Registry, acquirep, link, releasep, start, stop, unlink
+from deferpool._sections cimport (
+    DONE, NO_P, ONE_POP, UNFIT, Cache, P, count_of, newest_of, number_hint, pops_of, section_pop, section_popn,
+    section_push, section_pushn, set_number_base, word_of_empty,
+)
 
-cdef extern from "platform.h" nogil:
+cdef extern from "thread.h" nogil:
+    """
+    #if defined(DP_EXPLORE)
+    #define dp_last_p (*dp_model_last_p())
+    #else
+    static DP_OF_THREAD uint32_t dp_last_p;
+    #endif
+    """
     uint32_t last_p "dp_last_p"         # of this thread, portable mode: where it looks for a P first
 
 

@@ -4,7 +4,8 @@
 # invariants resize and fork. Lock order: list of Scheds, registry, Ps, and then the pools' own.
 from libc.stdint cimport uint32_t, uint64_t
 
-from deferpool._platform cimport FREE, HELD, Front, P, SchedState, cas32, likely, load32, store32
+from deferpool._platform cimport cas32, likely, load32, store32
+from deferpool._sections cimport FREE, HELD, Front, P, SchedState
 
 # A pool as its Sched knows it. Linked, and `equipped` written, under the registry lock.
 cdef struct Member:

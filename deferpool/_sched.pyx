@@ -17,11 +17,18 @@ from libc.stdint cimport intptr_t, uint32_t, uint64_t
 
 from deferpool._cpython cimport PyTypeObject, name_arguments, shown
 from deferpool._platform cimport (
-    FREE, HELD, MAX_PROCS, RETIRED, P, SchedState, add64, atfork, barrier, barrier_register, cas32, find_no_area,
-    find_sections, line_alloc, line_free, load32, load64, lock, plain_alloc, plain_release, store32, unlock, wait,
+    add64, cas32, line_alloc, line_free, load32, load64, lock, plain_alloc, plain_release, store32, unlock, wait,
 )
+from deferpool._sections cimport FREE, HELD, MAX_PROCS, RETIRED, P, SchedState
 
 from deferpool._environment import flag
+
+cdef extern from "kernel.h" nogil:
+    void find_no_area "dp_find_no_area"(intptr_t*, intptr_t*) noexcept
+    bint find_sections "dp_find_sections"(intptr_t*, intptr_t*, bint*) noexcept
+    int barrier "dp_barrier"() noexcept
+    int barrier_register "dp_barrier_register"() noexcept
+    int atfork "dp_atfork"(void (*)() noexcept nogil, void (*)() noexcept nogil, void (*)() noexcept nogil) noexcept
 
 
 # ---- what the kernel offers, asked once ---------------------------------------------------------------

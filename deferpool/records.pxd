@@ -15,7 +15,7 @@ from deferpool._handles cimport Handles
 from deferpool._platform cimport likely, zero16
 from deferpool._pool cimport MAX_CLASSES, Allocator, get, put
 
-# The layout that the inlined code relies on, platform.h included, has this number. Cython imports every class
+# The layout that the inlined code relies on, sections.h included, has this number. Cython imports every class
 # of this file into each module that cimports it, this one first; where the installed library has another
 # number, that ends in an ImportError which names both. A change of layout renames the class here and in
 # records.pyx.

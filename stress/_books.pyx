@@ -17,8 +17,9 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memset
 
 from deferpool._central cimport Batch, items_in
-from deferpool._platform cimport Cache, count_of, load32, load64, lock, store32, store64, unlock
+from deferpool._platform cimport load32, load64, lock, store32, store64, unlock
 from deferpool._pool cimport Pool, place_of
+from deferpool._sections cimport Cache, count_of
 from deferpool.records cimport RecordPool
 from stress._designs cimport Baseline, Face
 from stress._ledger cimport Ledger

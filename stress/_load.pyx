@@ -10,8 +10,9 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
 from deferpool._central cimport Tally, note, stripe_of
-from deferpool._platform cimport DONE, NO_P, load32, store32, store64, wait
+from deferpool._platform cimport load32, store32, store64, wait
 from deferpool._pool cimport place_of, pop, popn, push, pushn, spread
+from deferpool._sections cimport DONE, NO_P
 from deferpool.records cimport Header
 from stress._books cimport Books, Track, decide, draw
 

@@ -1,16 +1,16 @@
-"""A section of platform.h and its model of model.h, each run once on a cache of its own: do they do the same?
+"""A section of sections.h and its model of model.h, each run once on a cache of its own: do they do the same?
 
 The cache is the same for every P number, so it does not matter where the thread runs.
 """
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memset
 
-from deferpool._platform cimport MAX_PROCS, Cache, Front, slots_of, word_of_empty
 from deferpool._sched cimport Sched
+from deferpool._sections cimport MAX_PROCS, Cache, Front, slots_of, word_of_empty
 
 cdef extern from *:
     """
-    #include "platform.h"
+    #include "sections.h"
     static uint32_t dp_number_now;
     static int dp_restarts_left;
     static uint32_t dp_model_enter(const void *front) { (void)front; return dp_number_now; }

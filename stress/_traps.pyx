@@ -11,12 +11,11 @@ from libc.stdint cimport int64_t, intptr_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
-from deferpool._platform cimport (
-    LINE, MAX_PROCS, Cache, Front, SchedState, count_of, load64, pops_of, slots_of, word_of_empty,
-)
+from deferpool._platform cimport LINE, load64
 from deferpool._sched cimport Sched
+from deferpool._sections cimport MAX_PROCS, Cache, Front, SchedState, count_of, pops_of, slots_of, word_of_empty
 
-cdef extern from "platform.h":
+cdef extern from "sections.h":
     """
     #define DP_MOST 64 /* items of one call */
     enum { DP_POP, DP_PUSH, DP_POPN, DP_PUSHN, DP_STOP, DP_MOVE };
@@ -36,6 +35,7 @@ cdef extern from "platform.h":
     #else
     #define DP_ONE_COPY __attribute__((noinline, noclone))
     #endif
+    #include "thread.h"
     static DP_OF_THREAD uint32_t dp_p;
     static intptr_t dp_p_place(void)
     {

@@ -12,9 +12,10 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
 from deferpool._central cimport Batch, Stripe, Terms
-from deferpool._platform cimport FREE, RETIRED, Cache, count_of, load32, slots_of, word_of_empty
+from deferpool._platform cimport load32
 from deferpool._pool cimport Figures, Pool, add_up, clear, clear_central, drain_retired, place_of
 from deferpool._sched cimport Registry, Sched, after_fork_in_child, before_fork, link, resize, settle, unlink
+from deferpool._sections cimport FREE, RETIRED, Cache, count_of, slots_of, word_of_empty
 from deferpool.records cimport CACHED, Allocator, Header, RecordPool
 from stress._fibers cimport FIBERS, WORLD_FAULTS, Controller, set_up_as
 

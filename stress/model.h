@@ -3,7 +3,7 @@
  * In the first step a section reads the P number, looks whether the P is open, reads the word, and moves pointers where
  * nobody looks before the commit; the second step is the store of the word. Between them other CPUs run on. A section on
  * the same P, or the barrier of a stop, sends it back to its start; a plain store from elsewhere does not.
- * That these do what the assembly in platform.h does is tested state by state (tests/test_model.py).
+ * That these do what the assembly in sections.h does is tested state by state (tests/test_model.py).
  */
 #ifndef DEFERPOOL_MODEL_H
 #define DEFERPOOL_MODEL_H

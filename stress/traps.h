@@ -1,4 +1,4 @@
-/* traps.h: the sections of platform.h with a trap before each instruction. For stress/_traps.pyx only.
+/* traps.h: the four sections of sections.h with a trap before each instruction. For stress/_traps.pyx only.
  *
  * A trap interrupts the thread at exactly this point, as a signal or a preemption would: by an int3, which the kernel
  * turns into SIGTRAP. It is set by data, not by patching code: each counts down, and the one that comes to 0 fires,

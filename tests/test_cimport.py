@@ -39,7 +39,7 @@ def test_wheel_has_what_is_needed_and_no_more(checkout: Path, wheel: Path) -> No
         (metadata,) = [name for name in names if name.endswith(".dist-info/METADATA")]
         assert "Requires-Dist" not in archive.read(metadata).decode()
     assert sources(checkout) <= names
-    wanted = {"__init__.pxd", "records.pxd", "records.pyi", "_sched.pyi", "py.typed", "platform.h", "frames.h"}
+    wanted = {"__init__.pxd", "records.pxd", "records.pyi", "_sched.pyi", "py.typed", "sections.h", "frames.h"}
     assert {f"deferpool/{name}" for name in wanted} <= names
     binaries = {name.partition(".")[0] for name in names if name.endswith(".so")}
     compiled = ("_block", "_bodies", "_careful", "_central", "_defer", "_exitstack", "_face", "_generators", "_goexit",
@@ -68,7 +68,7 @@ def test_sdist_has_the_same_sources(checkout: Path, tmp_path: Path) -> None:
 
 def test_consumer_is_of_the_wheel_alone(installed: Path, consumer: Path) -> None:
     generated = (consumer / "consumer.c").read_text()
-    assert "platform.h" in generated
+    assert "sections.h" in generated
     assert str(ROOT) not in generated
     done = run_python("import consumer, deferpool; print(deferpool.__file__)", cwd=consumer, path=installed)
     assert done.stdout.strip() == str(installed / "deferpool" / "__init__.py"), done.stderr

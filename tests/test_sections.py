@@ -20,7 +20,7 @@ MUST = machine.has_sections() and os.environ.get("DEFERPOOL_PORTABLE") != "1" an
 trapped = pytest.mark.skipif(REASON is not None and not MUST, reason=str(REASON))
 
 SOURCE = """
-#include "platform.h"
+#include "sections.h"
 int pop(dp_front *f, size_t at, void **items) { return dp_section_pop(f, at, items); }
 int push(dp_front *f, size_t at, void **items) { return dp_section_push(f, at, items[0]); }
 int popn(dp_front *f, size_t at, uint64_t n, void **items) { return dp_section_popn(f, at, n, items); }

@@ -3,8 +3,8 @@ from libc.stdint cimport uint8_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
-from deferpool._platform cimport Front
 from deferpool._pool cimport Pool
+from deferpool._sections cimport Front
 from deferpool.records cimport (
     BYPASSED, CACHED, DROPPED, LIVE, NO_PLACE, PLACES, SMALL, Header, Layout, RecordPool,
 )
