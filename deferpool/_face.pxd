@@ -31,6 +31,7 @@ cdef class ItemPool:
 
 # Arguments of the faces.
 cdef Allocator* checked_allocator(capsule) except NULL
+cdef checked_name(name)                                 # a str, or None
 cdef bint checked_debug(debug) except -1                # None: what DEFERPOOL_DEBUG says
 cdef uint32_t checked_cap(cap) except 0
 cdef uint64_t checked_limit(name, limit, uint64_t least=*) except? 0    # UINT64_MAX for None

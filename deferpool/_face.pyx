@@ -21,6 +21,7 @@ from deferpool._environment import flag
 cdef extern from "Python.h":
     void PyObject_GC_Track(void*) noexcept
     void PyObject_GC_UnTrack(void*) noexcept
+    object PyUnicode_FromObject(object)
     const unsigned long HEAP_TYPE "Py_TPFLAGS_HEAPTYPE"
 
 cdef extern from "sharing.h":
@@ -69,6 +70,14 @@ cdef uint64_t checked_limit(name, limit, uint64_t least=0) except? 0:
     if not least <= limit < 2**63:
         raise ValueError(f"{name} must be None or from {least} to 2**63 - 1, not {shown(limit)}")
     return limit
+
+
+cdef checked_name(name):
+    if name is None:
+        return None
+    if not isinstance(name, str):
+        raise TypeError(f"name must be a str, not {type(name).__name__}")
+    return PyUnicode_FromObject(name)       # of a subclass, which may refer to anything: its text
 
 
 # ---- the class ------------------------------------------------------------------------------------------------
@@ -218,7 +227,7 @@ cdef class ItemPool:
 
         Keys: `name`; in items: `created` and `destroyed` (by the allocator), `live` (out with callers), `cached` (local
         and central together), `central`, `bypassed` (gets past the last class; included in the others), `gets`,
-        `puts`, `dropped` (sent to the allocator because of the limit or for want of memory to keep it), `peak_cached` (most seen at transfers and
+        `puts` (in a forked child, what other threads had in hand counts as got), `dropped` (sent to the allocator because of the limit or for want of memory to keep it), `peak_cached` (most seen at transfers and
         reads), `bound` (None without a limit); in transfers: `refills`, `spills`; and `per_p`: for each P the
         cached count of each class. Each part is within its own bound, so their sum is within `bound`; at rest
         created = live + cached + destroyed. Thread-safe.
@@ -226,7 +235,7 @@ cdef class ItemPool:
         cdef Pool* pool = &self.pool
         cdef uint32_t i, cls, equipped = load32(&pool.member.equipped), procs = self.owner.counted()
         cdef uint64_t local = 0, n
-        cdef uint64_t bypass_puts = load64(&pool.bypass_puts), bypass_gets = load64(&pool.bypass_gets)
+        cdef uint64_t bypass_puts = load64(&pool.bypass_puts), bypass_gets = load64(&pool.bypass_gets), gets, puts
         cdef Figures f
         add_up(pool, &f)
         per_p = []
@@ -238,11 +247,13 @@ cdef class ItemPool:
                 local += n
             if i < procs:
                 per_p.append(counts)
-        live = <int64_t>(f.gets + bypass_gets - f.puts - bypass_puts + pool.orphans)
+        gets = f.gets + bypass_gets + pool.orphans      # these had been taken, if not by their callers yet
+        puts = f.puts + bypass_puts
+        live = <int64_t>(gets - puts)
         return {
             "name": self.name, "created": f.created + bypass_gets, "destroyed": f.destroyed + bypass_puts, "live": max(0, live),
             "cached": local + f.central, "central": f.central, "bypassed": bypass_gets,
-            "gets": f.gets + bypass_gets, "puts": f.puts + bypass_puts,
+            "gets": gets, "puts": puts,
             "refills": f.tally.refills, "spills": f.tally.spills, "dropped": f.dropped,
             "peak_cached": raise_peak(pool, local + f.central), "bound": self._bound(procs), "per_p": per_p,
         }

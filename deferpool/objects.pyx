@@ -24,7 +24,7 @@ from deferpool._cpython cimport (
     INCREF, METH_FASTCALL, METH_KEYWORDS, METH_O, NONE, Endings, PyMethodDef, PyTypeObject, add_method, destructor,
     end_in_turn, name_arguments, traverseproc, visitproc,
 )
-from deferpool._face cimport ItemPool, checked_allocator, checked_debug, checked_limit, shared_pools
+from deferpool._face cimport ItemPool, checked_allocator, checked_debug, checked_limit, checked_name, shared_pools
 from deferpool._platform cimport likely, load32, load64
 from deferpool._pool cimport (
     Allocator, FaceOps, clear, clear_central, discard, drain_retired, each_cached, get, place_of, put,
@@ -108,9 +108,7 @@ cdef class Pool(CarefulPool):
         for role, function in (("new", new), ("reset", reset), ("check", check), ("on_drop", on_drop)):
             if not callable(function) and (function is not None or role == "new"):
                 raise TypeError(f"{role} must be callable, not {type(function).__name__}")
-        if name is not None and not isinstance(name, str):
-            raise TypeError(f"name must be a str, not {type(name).__name__}")
-        self.name = name
+        self.name = checked_name(name)
         self.new = new
         self.reset = reset
         self.check = check

@@ -82,10 +82,11 @@ cdef class RecordPool(ItemPool):
 
     cdef inline void free(self, void* record) noexcept nogil:
         """Gives a record back; its bytes are zeroed. NULL is let through, as C's free does."""
-        cdef Header* header = <Header*>record - 1
+        cdef Header* header
         cdef uint64_t token = self.layout.token, shape
         if not likely(record != NULL):
             return
+        header = <Header*>record - 1
         if not likely(header.mark == token):
             free_unusual(self, record)
             return

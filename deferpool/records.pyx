@@ -16,7 +16,7 @@ from libc.string cimport memset
 
 from deferpool._block cimport Block, close_handles, disown, free_handles, new_block, open_handles, own, refuse, take
 from deferpool._cpython cimport METH_O, PyMethodDef, PyTypeObject, add_method, destructor, free_object, name_arguments, shown
-from deferpool._face cimport ItemPool, checked_allocator, checked_debug
+from deferpool._face cimport ItemPool, checked_allocator, checked_debug, checked_name
 from deferpool._platform cimport add64, cas64, die, load64, plain_alloc, plain_release
 from deferpool._pool cimport Allocator, FaceOps, get, place_of
 from deferpool._sched cimport Sched
@@ -177,7 +177,7 @@ cdef class RecordPool(ItemPool):
         cdef Allocator* given
         cdef uint32_t unit, cls
         self.pool.ops = FaceOps(make=make_record, drop=drop_record, close=close_records, face=&self.layout)
-        self.name = name
+        self.name = checked_name(name)
         self.clear_on_gc = clear_on_gc
         self.sizes = _checked_sizes(sizes)
         if limit is _DEFAULT:

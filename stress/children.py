@@ -6,6 +6,7 @@ import select
 import signal
 import warnings
 
+from deferpool.testing import assert_conserved
 from stress.runner import Running
 
 TAKES = 200  # of each class
@@ -34,11 +35,12 @@ def fork_one(running: Running) -> bool:
 
 
 def _child(running: Running, tell: int) -> None:
-    """Takes and gives back what is at hand; then, with one P left, all that was cached on any of them."""
+    """Counts, takes and gives back what is at hand; then, with one P left, all that was cached on any of them."""
     status, said = 3, ""
     load, pool = running.load, running.pool
     try:
         running.ledger.failing(0, 0)
+        assert_conserved(pool)
         before = load.violated()
         if load.exercise(TAKES) and running.procresize(1) and load.exercise(0):
             status = 0

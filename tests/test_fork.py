@@ -4,6 +4,7 @@ import os
 import select
 import signal
 import subprocess
+import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
@@ -147,6 +148,34 @@ def test_child_has_everything(mode: Mode) -> None:
 
     fork_amid([*hammers_of(pool), burst(common, rounds=3, depth=40)], partial(in_child, work), forks=10)
     assert_conserved(pool)
+
+
+def test_what_another_thread_had_in_hand_is_live_in_the_child(mode: Mode) -> None:
+    """It is held where it drops an object, which its caller has given back already."""
+    dropping, end = threading.Event(), threading.Event()
+
+    def hold(_item: object) -> None:
+        dropping.set()
+        assert end.wait(PATIENCE)
+
+    pool = deferpool.Pool(object, on_drop=hold, sched=mode.sched(1))
+    item = pool.acquire()
+
+    def check() -> None:
+        assert_conserved(pool)
+        assert pool.stats()["live"] == 1
+
+    def fork_and_let_go() -> None:
+        assert dropping.wait(PATIENCE)
+        try:
+            if not end.is_set():
+                in_child(check)
+        finally:
+            end.set()
+
+    run_threads(partial(pool.discard, item), watch=fork_and_let_go)
+    assert_conserved(pool)
+    assert pool.stats()["live"] == 0
 
 
 def test_several_scheds(mode: Mode) -> None:

@@ -100,6 +100,7 @@ def test_bad_limit(limit: int) -> None:
         ({"limit": "5"}, "limit must be an integer or None, not str"),
         ({"sched": 2}, "'sched' has incorrect type .* got int"),
         ({"allocator": 3}, "allocator must be a capsule named 'deferpool.Allocator', not int"),
+        ({"name": b"mine"}, "name must be a str, not bytes"),
         ({"colour": 1}, "unexpected keyword argument 'colour'"),
     ],
 )

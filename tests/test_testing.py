@@ -113,6 +113,10 @@ def test_functions_of_no_argument_or_one(fn: Callable[[], object]) -> None:
 async def coroutine() -> None: ...
 
 
+class Awaited:
+    async def __call__(self) -> None: ...
+
+
 def generator() -> Iterator[int]:
     yield 1
 
@@ -133,6 +137,7 @@ def generator() -> Iterator[int]:
         ({"yields": 1.5}, ValueError, "yields must be between 0 and 1, not 1.5"),
         ({"fn": None}, TypeError, "fn must be a function"),
         ({"fn": coroutine}, TypeError, "only makes a coroutine or generator"),
+        ({"fn": Awaited()}, TypeError, "only makes a coroutine or generator"),
         ({"fn": generator}, TypeError, "only makes a coroutine or generator"),
         ({"fn": lambda one, two: None}, TypeError, r"takes \(one, two\)"),
         ({"fn": lambda *, named: None}, TypeError, "named"),
@@ -345,6 +350,10 @@ def test_watch_that_fails_at_the_end_only() -> None:
         hammer(lambda: done.append(1), threads=2, calls=1, watch=watch)
 
 
+def test_a_timeout_longer_than_any_wait_is_for_ever() -> None:
+    assert hammer(lambda: None, threads=2, calls=1, watch=lambda: None, timeout=float("inf")).total == 2
+
+
 def test_watch_that_hangs_is_told() -> None:
     end = threading.Event()
     with pytest.raises(Hung, match="watch did not return for 0.3 s"):
@@ -522,6 +531,7 @@ def test_nobody_starts_before_all_are_there() -> None:
     crew.start(4, lambda: seen.append(9))  # the gate is open
     assert crew.join(20)
     assert seen[4:] == [9]
+    crew.go()  # and stays so
 
 
 def test_failures_have_their_index_and_are_told_at_once() -> None:

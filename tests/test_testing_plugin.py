@@ -115,6 +115,15 @@ def test_one_seed_a_session_and_a_line_that_repeats_it(
     assert re.findall(r"--hammer-seed=(\d+)", other.output)[0] != seed
 
 
+def test_the_line_is_for_the_folder_in_which_pytest_was_started(project: Path, installed: Path) -> None:
+    cases(project, SEEDS)
+    folder = project / "sub"
+    folder.mkdir()
+    (project / "cases.py").rename(folder / "cases.py")
+    done = run_pytest(folder, installed, "--rootdir=..", "cases.py::test_marker")
+    assert "again: pytest cases.py::test_marker " in done.output
+
+
 # ---- the marker -----------------------------------------------------------------------------------------
 
 MARKED = """
@@ -220,6 +229,7 @@ calls = Counter()
 
 @pytest.mark.hammer(threads=3, calls=5)
 def test_marked(thread_index, num_parallel_threads, hammer_worker):
+    assert threading.current_thread().name.startswith("hammer")
     assert thread_index == hammer_worker.thread and num_parallel_threads == 3
     with lock:
         calls["marked"] += 1
@@ -248,11 +258,11 @@ lock = threading.Lock()
 """
 
 
-@pytest.mark.parametrize("workers", [(), ("-n", "1")])
-def test_beside_run_parallel(project: Path, installed: Path, workers: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("options", [(), ("-n", "1"), ("--iterations=3",)])
+def test_beside_run_parallel(project: Path, installed: Path, options: tuple[str, ...]) -> None:
     pytest.importorskip("pytest_run_parallel")
     cases(project, BESIDE)
-    done = run_pytest(project, installed, "--parallel-threads=4", *workers, "cases.py")
+    done = run_pytest(project, installed, "--parallel-threads=4", *options, "cases.py")
     assert done.code == 0, done.output
     assert len(done.of("passed")) == 5
 

@@ -32,6 +32,7 @@ class Crew:
         self._on_failure = on_failure
         self._gate = threading.Event()
         self._at_gate = threading.Semaphore(0)
+        self._started = 0  # and how many are to reach it
         self._off = False
 
     def start(
@@ -57,6 +58,7 @@ class Crew:
 
         thread = threading.Thread(target=work, name=name or f"{self.name}-{index}", daemon=True)
         thread.start()
+        self._started += 1
         self.threads.append(thread)
         return thread
 
@@ -66,10 +68,11 @@ class Crew:
             self._on_failure(failure)
 
     def go(self) -> None:
-        """Opens the gate once every thread has reached it (or failed before)."""
-        for _ in self.threads:
-            self._at_gate.acquire()
-        self._gate.set()
+        """Opens the gate once every thread has reached it (or failed before). Once it is open, it stays so."""
+        if not self._gate.is_set():
+            for _ in range(self._started):
+                self._at_gate.acquire()
+            self._gate.set()
 
     def call_off(self) -> None:
         """Threads that still wait at the gate, or reach it later, end without doing their work."""
@@ -84,7 +87,7 @@ class Crew:
         """Waits until all threads have ended, at most `timeout` seconds, and says whether they have."""
         end = None if timeout is None else time.monotonic() + timeout
         for thread in self.threads:
-            thread.join(None if end is None else max(0.0, end - time.monotonic()))
+            thread.join(None if end is None else min(max(0.0, end - time.monotonic()), threading.TIMEOUT_MAX))
         return not self.running()
 
 

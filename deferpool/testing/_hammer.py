@@ -317,9 +317,9 @@ def _add_note(error: BaseException, note: str) -> None:
 
 
 def refuse_deferred(fn: Any) -> None:
-    """Raises TypeError for a function whose call only makes a coroutine or generator: nothing of it would run."""
+    """Raises TypeError for what, called, only makes a coroutine or generator: nothing of it would run."""
     kinds = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
-    if any(kind(fn) for kind in kinds):
+    if any(kind(called) for kind in kinds for called in (fn, type(fn).__call__)):
         raise TypeError(f"hammer needs a plain function: a call of {fn!r} only makes a coroutine or generator")
 
 

@@ -7,6 +7,7 @@ kinds of threads around one body would be neither.
 from __future__ import annotations
 
 import functools
+import os
 import random
 import shlex
 import unittest
@@ -54,6 +55,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if _hammers(item):
                 item.add_marker(pytest.mark.parallel_threads(1), append=False)
+                item.add_marker(pytest.mark.iterations(1), append=False)  # for these, too, it makes a thread
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -130,7 +132,13 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     report = outcome.get_result()
     if report.failed:
         seed = item.config.option.hammer_seed
-        report.sections.append(("hammer", f"again: pytest {shlex.quote(item.nodeid)} --hammer-seed={seed}"))
+        report.sections.append(("hammer", f"again: pytest {shlex.quote(_as_argument(item))} --hammer-seed={seed}"))
+
+
+def _as_argument(item: pytest.Item) -> str:
+    """Its node ID, as it is told where pytest was started: the ID itself begins at the root directory."""
+    file, _, rest = item.nodeid.partition("::")
+    return f"{os.path.relpath(item.config.rootpath / file, item.config.invocation_params.dir)}::{rest}"
 
 
 def _hammers(item: pytest.Item) -> bool:
