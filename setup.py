@@ -21,7 +21,7 @@ MACROS = {
     "_traps": [("DP_TRAPS", "1")],  # the same sections, with a place for a trap before each instruction
 }
 STRESS = ["_ledger", "_designs", "_books", "_load", "_baselines", "_faces", "_interrupts", "_bench", "_model", "_traps"]
-EXPLORER = ["_fibers", "_worlds"]
+EXPLORER = ["_fibers", "_grounds", "_verdicts", "_worlds"]
 OFTEN = [f"deferpool/{name}.h" for name in ("interpreter", "platform", "sections", "thread")]
 FRAMES = [*OFTEN, "deferpool/frames.h"]
 HEADERS = {

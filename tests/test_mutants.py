@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from helpers import ROOT
 
-from stress import mutants
-from stress.mutants import Attempt, Mutant, Trial
+from stress import mutants, trials
+from stress.means import Means, all_means
+from stress.trials import Attempt, Mutant, Trial, attempt_at, evidence_in
 
 MEANS = {"explore", "traps", "model", "tests", "faces", "stress", "wheel", "interrupt", "tsan", "asan"}
 ALL = list(mutants.mutants())
@@ -35,7 +36,7 @@ def test_there_are_enough_and_the_sample_is_of_them() -> None:
     names = {mutant.name for mutant in ALL}
     assert len(names) >= 60
     assert set(mutants.SAMPLE) <= names
-    assert set(mutants.all_means()) <= MEANS
+    assert set(all_means()) <= MEANS
 
 
 def trial(*outcomes: tuple[str, str], seconds: float = 2.0, sound: bool = False) -> Trial:
@@ -80,7 +81,7 @@ def test_the_first_catch_counts_all_that_came_before_it() -> None:
     ],
 )
 def test_evidence_is_the_line_that_says_what_was_wrong(output: str, evidence: str) -> None:
-    assert mutants.evidence_in(output) == evidence
+    assert evidence_in(output) == evidence
 
 
 SOUND = "import os; os.path.basename(os.getcwd()) == 'base' and os._exit(0)\n"
@@ -99,15 +100,15 @@ def copies(folder: Path) -> Path:
      ("raise SystemExit(2)", "error"), ("import time; time.sleep(60)", "caught")],
 )
 def test_what_a_command_ends_with(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, code: str, outcome: str) -> None:
-    monkeypatch.setattr(mutants, "build", lambda root, variant: None)
-    means = mutants.Means("made-up", "", (sys.executable, "-c", f"{SOUND}{code}"), patience=5.0)
-    assert mutants.attempt_at(copies(tmp_path), means, tmp_path / "base").outcome == outcome
+    monkeypatch.setattr(trials, "build", lambda root, variant: None)
+    means = Means("made-up", "", (sys.executable, "-c", f"{SOUND}{code}"), patience=5.0)
+    assert attempt_at(copies(tmp_path), means, tmp_path / "base").outcome == outcome
 
 
 def test_what_hangs_on_the_sound_copy_too_is_not_caught(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(mutants, "build", lambda root, variant: None)
-    means = mutants.Means("made-up", "", (sys.executable, "-c", "import time; time.sleep(60)"), patience=0.5)
-    assert mutants.attempt_at(copies(tmp_path), means, tmp_path / "base").outcome.startswith("error: on the copy")
+    monkeypatch.setattr(trials, "build", lambda root, variant: None)
+    means = Means("made-up", "", (sys.executable, "-c", "import time; time.sleep(60)"), patience=0.5)
+    assert attempt_at(copies(tmp_path), means, tmp_path / "base").outcome.startswith("error: on the copy")
 
 
 def test_bad_arguments() -> None:
