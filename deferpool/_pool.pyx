@@ -14,7 +14,7 @@ from deferpool._platform cimport (
     LINE, add64, alloc_fn, cas64, likely, line_alloc, line_free, load32, load64, lock, plain_alloc, plain_release,
     release_fn, store32, store64, unlock,
 )
-from deferpool._sched cimport Member, Registry, acquirep, link, releasep, start, stop, unlink
+from deferpool._sched cimport Member, Registry, acquirep, link, releasep, start_for, stop_for, unlink
 from deferpool._sections cimport (
     DONE, NO_P, ONE_POP, UNFIT, Cache, P, count_of, newest_of, number_hint, pops_of, section_pop, section_popn,
     section_push, section_pushn, set_number_base, word_of_empty,
@@ -373,12 +373,12 @@ cdef int take_from(Pool* pool, Registry* registry, uint32_t p, uint32_t cls, bin
     active = p < registry.state.procs
     if not (active and retired_only):
         if active:
-            error = stop(registry, p, p + 1)
+            error = stop_for(registry, &pool.member, p)
         if not error:
             n = min(count_of(cache.word, terms_of(pool, cls).cap), most)
             take_top(cache, n, hand)
             if active:
-                start(registry, p, p + 1)
+                start_for(registry, &pool.member, p)
     unlock(&registry.lock)
     return -error if error else <int>n
 

@@ -60,9 +60,10 @@ cdef bint fence_all() noexcept nogil
 # Portable mode, where a thread's last P is not to be had: tries a few others and never waits.
 cdef P* acquirep_elsewhere(SchedState* state, uint32_t* last, uint32_t* number) noexcept nogil
 
-# Take one P from its CPU or its thread, and give it back. 0 or an error number; under the registry lock.
-cdef int stop(Registry* registry, uint32_t first, uint32_t last) noexcept nogil
-cdef void start(Registry* registry, uint32_t first, uint32_t last) noexcept nogil
+# Take one P's local caches of one pool from its CPU or its thread, and give them back. 0 or an error number; under the registry
+# lock.
+cdef int stop_for(Registry* registry, Member* member, uint32_t p) noexcept nogil
+cdef void start_for(Registry* registry, Member* member, uint32_t p) noexcept nogil
 
 
 cdef inline P* acquirep(SchedState* state, uint32_t* last, uint32_t* number) noexcept nogil:

@@ -96,7 +96,7 @@ cdef int stop(Registry* registry, uint32_t first, uint32_t last) noexcept nogil:
         take_holder(&registry.state.ps[i])
     if registry.state.portable:
         return 0                        # no section is open, and the holder owns the P
-    open_sections(registry, 0)          # of all Ps: this is short and rare, a look at each P's own word is neither
+    open_sections(registry, 0)
     error = barrier()
     if error:
         start(registry, first, last)
@@ -109,6 +109,24 @@ cdef void start(Registry* registry, uint32_t first, uint32_t last) noexcept nogi
         open_sections(registry, registry.state.procs)
     for i in range(first, last):
         store32(&registry.state.ps[i].holder, FREE)
+
+
+cdef int stop_for(Registry* registry, Member* member, uint32_t p) noexcept nogil:
+    """Stops a P as far as one pool is concerned: sections on all other pools' local caches go on."""
+    cdef int error = 0
+    take_holder(&registry.state.ps[p])
+    if not registry.state.portable:
+        store32(&member.front.open, 0)  # of all Ps: this is short and rare, a look at each P's own word is neither
+        error = barrier()
+        if error:
+            start_for(registry, member, p)
+    return error
+
+
+cdef void start_for(Registry* registry, Member* member, uint32_t p) noexcept nogil:
+    if not registry.state.portable:
+        store32(&member.front.open, registry.state.procs)
+    store32(&registry.state.ps[p].holder, FREE)
 
 
 # ---- the registry -------------------------------------------------------------------------------------
