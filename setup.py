@@ -17,7 +17,7 @@ from setuptools import Extension, setup
 LIBRARY = ["_block", "_bodies", "_careful", "_central", "_defer", "_exitstack", "_face", "_generators", "_goexit",
            "_pages", "_pool", "_recover", "_sched", "_waiting", "buffers", "objects", "records"]
 MACROS = {
-    "_pool": [("DP_ENGINE", "1")],  # where the primitives are that are not inlined
+    "_pool": [("DP_ENGINE", "1")],  # of the variant `numbers` the one module that has sections
     "_traps": [("DP_TRAPS", "1")],  # the same sections, with a place for a trap before each instruction
 }
 STRESS = ["_ledger", "_designs", "_books", "_load", "_baselines", "_faces", "_interrupts", "_bench", "_model", "_traps"]
@@ -59,7 +59,7 @@ links = [flag for flag in flags if flag.startswith("-fsanitize")]
 def extension(package, name):
     return Extension(f"{package}.{name}", [f"{package}/{name}.pyx"], extra_compile_args=flags, extra_link_args=links,
                      define_macros=MACROS.get(name, []), include_dirs=["stress"] if dev else [],
-                     depends=HEADERS.get(name, [*OFTEN, *(glob("stress/*.h") if dev else [])]))
+                     depends=[*HEADERS.get(name, OFTEN), *(glob("stress/*.h") if dev else [])])
 
 
 extensions = [extension("deferpool", name) for name in LIBRARY]

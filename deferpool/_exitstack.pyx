@@ -1,7 +1,7 @@
 """ExitStack and AsyncExitStack: contextlib's, many times faster.
 
-The two classes are derived from the abstract classes that contextlib's are derived from; their methods are in
-exitstack.h. Where a program does what is rare, contextlib's own functions do it here too.
+The two classes are derived from the abstract classes that contextlib's are derived from; their methods are in C,
+in exitstack/. Where a program does what is rare, contextlib's own functions do it here too.
 """
 import contextlib
 import copyreg

@@ -226,10 +226,11 @@ cdef class ItemPool:
         """The pool's figures: a dict. Never blocks or slows anybody, and so is no snapshot.
 
         Keys: `name`; in items: `created` and `destroyed` (by the allocator), `live` (out with callers), `cached` (local
-        and central together), `central`, `bypassed` (gets past the last class; included in the others), `gets`,
-        `puts` (in a forked child, what other threads had in hand counts as got), `dropped` (sent to the allocator because of the limit or for want of memory to keep it), `peak_cached` (most seen at transfers and
-        reads), `bound` (None without a limit); in transfers: `refills`, `spills`; and `per_p`: for each P the
-        cached count of each class. Each part is within its own bound, so their sum is within `bound`; at rest
+        and central together), `central`, `bypassed` (gets past the last class; included in the others), `gets` and
+        `puts`, `dropped` (sent to the allocator because of the limit or for want of memory to keep it), `peak_cached`
+        (most seen at transfers and reads), `bound` (None without a limit); in transfers: `refills`, `spills`; and
+        `per_p`: for each P the cached count of each class. In a forked child, what other threads had in hand counts as
+        got and live. Each part is within its own bound, so their sum is within `bound`; at rest
         created = live + cached + destroyed. Thread-safe.
         """
         cdef Pool* pool = &self.pool
@@ -247,8 +248,12 @@ cdef class ItemPool:
                 local += n
             if i < procs:
                 per_p.append(counts)
-        gets = f.gets + bypass_gets + pool.orphans      # these had been taken, if not by their callers yet
+        gets = f.gets + bypass_gets
         puts = f.puts + bypass_puts
+        if pool.orphans > 0:                            # these had been taken, if not by their callers yet
+            gets += pool.orphans
+        else:                                           # or were counted as taken, on their way to the allocator
+            puts -= pool.orphans
         live = <int64_t>(gets - puts)
         return {
             "name": self.name, "created": f.created + bypass_gets, "destroyed": f.destroyed + bypass_puts, "live": max(0, live),

@@ -3,7 +3,7 @@
 # A face only ever calls get(class) and put(item, class). Their fast path is one section, inlined; all else is
 # out of line in _pool.pyx. Keeps local-bound (push and pushn look at the count inside the section), reuse
 # (make is the last resort) and one-owner. Generic over void*: what an item is, only the face knows.
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from deferpool._central cimport Central, Tally, Terms
 from deferpool._platform cimport alloc_fn, likely, release_fn
@@ -39,7 +39,8 @@ cdef struct Pool:
     Member member
     uint64_t peak                       # most items seen cached
     uint64_t noted                      # units of room handed out when that was last looked at
-    uint64_t orphans                    # in a forked child: items that other threads had in hand; live for ever
+    int64_t orphans                     # in a forked child: items that other threads had in hand, live for ever; less than
+                                        # 0: that were counted as taken, but were on their way to the allocator
     uint64_t bypass_gets                # atomic; calls past the last class
     uint64_t bypass_puts
 

@@ -2,7 +2,7 @@
 #
 # It owns the Ps, their number, the mode (sections or portable) and the registry of pools. Keeps the
 # invariants resize and fork. Lock order: list of Scheds, registry, Ps, and then the pools' own.
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport uint32_t
 
 from deferpool._platform cimport cas32, likely, load32, store32
 from deferpool._sections cimport FREE, HELD, Front, P, SchedState

@@ -13,7 +13,7 @@ from itertools import count
 from operator import index
 
 from libc.errno cimport ENOMEM
-from libc.stdint cimport intptr_t, uint32_t, uint64_t
+from libc.stdint cimport intptr_t, uint32_t
 
 from deferpool._cpython cimport PyTypeObject, name_arguments, shown
 from deferpool._platform cimport (

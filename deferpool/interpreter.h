@@ -277,7 +277,8 @@ static inline void dp_end_now(PyObject *object, destructor further)
     further(object);
 }
 
-/* `further` is the deallocation proper, and `link` a field that is NULL and the object's own for this. */
+/* `further` is the deallocation proper, and `link` a field that nobody reads any more, or that is NULL where the class
+ * has a finalizer. */
 static inline void dp_end_in_turn(dp_endings *endings, PyObject *object, PyObject **link, destructor further)
 {
     ptrdiff_t at = (char *)link - (char *)object;

@@ -7,25 +7,6 @@
 #include "platform.h"
 #include "thread.h"
 
-#if defined(__linux__)
-#include <errno.h>
-#include <sys/auxv.h>
-#include <sys/syscall.h>
-#include <unistd.h>
-
-/* 0, or the error number. The commands are the kernel's; older headers do not name them. */
-static DP_COLD int dp_membarrier(int command)
-{
-#ifdef SYS_membarrier
-    return syscall(SYS_membarrier, command, 0, 0) < 0 ? errno : 0;
-#else
-    return ENOSYS;
-#endif
-}
-#define DP_RSEQ_BARRIER (1 << 7)          /* PRIVATE_EXPEDITED_RSEQ */
-#define DP_RSEQ_BARRIER_REGISTER (1 << 8) /* REGISTER_PRIVATE_EXPEDITED_RSEQ */
-#endif
-
 #if defined(__linux__) && defined(__GLIBC__) && defined(__x86_64__) && defined(__LP64__)
 
 /* Where there is no rseq area, sections that other modules have inlined write to this one and read P number 0
@@ -43,6 +24,23 @@ static inline void dp_find_no_area(intptr_t *area, intptr_t *number) { *area = *
 #endif
 
 #if DP_HAVE_SECTIONS
+#include <errno.h>
+#include <sys/auxv.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* 0, or the error number. The commands are the kernel's; older headers do not name them. */
+static DP_COLD int dp_membarrier(int command)
+{
+#ifdef SYS_membarrier
+    return syscall(SYS_membarrier, command, 0, 0) < 0 ? errno : 0;
+#else
+    return ENOSYS;
+#endif
+}
+#define DP_RSEQ_BARRIER (1 << 7)          /* PRIVATE_EXPEDITED_RSEQ */
+#define DP_RSEQ_BARRIER_REGISTER (1 << 8) /* REGISTER_PRIVATE_EXPEDITED_RSEQ */
+
 /* Weak: a module built on this libc must load on one that has no rseq. */
 extern const ptrdiff_t __rseq_offset __attribute__((weak));
 extern const unsigned int __rseq_size __attribute__((weak));

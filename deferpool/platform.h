@@ -1,7 +1,8 @@
 /* platform.h: what depends on the compiler, the processor or the operating system everywhere: atomics, waiting and a lock,
  * memory on cache lines.
  *
- * This header and sections.h are compiled into other people's modules. They keep no state of their own.
+ * This header and sections.h are compiled into other people's modules, and so are thread.h and interpreter.h. They keep no
+ * state of their own.
  */
 #ifndef DEFERPOOL_PLATFORM_H
 #define DEFERPOOL_PLATFORM_H

@@ -14,7 +14,6 @@ from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memset
 
 from deferpool._platform cimport add64, load64
-from deferpool._face cimport ItemPool
 from stress._ledger cimport Ledger, system_release
 from stress._designs cimport Baseline, Face
 

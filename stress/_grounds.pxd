@@ -28,7 +28,7 @@ cdef enum Fault:
 
 # Of each 16 bytes of the arena: whose they are, if a record begins there.
 cdef enum:
-    NOBODY, POOLED, GONE, OWNED         # OWNED + thread
+    NOBODY, POOLED, COUNTED, GONE, OWNED        # COUNTED: found in a cache, at the end; OWNED + thread
 
 cdef struct Thread:
     void* held[HELD]
@@ -39,12 +39,12 @@ cdef struct Thread:
     int doing                           # the operation it is in, or -1
     uint32_t cls                        # of NEW
     uint64_t seen_empty                 # of NEW: stripes that had nothing, at some time since it began
-    uint64_t takes, failed, gives, past
+    uint64_t takes, failed, gives
 
 # All that changes in a schedule, apart from the engine's own memory.
 cdef struct State:
     Thread thread[FIBERS]
-    uint64_t created, destroyed, refused
+    uint64_t created, destroyed
     uint64_t meta                       # pieces of the pools' own memory that are out
     bint second_open                    # the second pool, that threads open and close
     bint second_ended
@@ -54,12 +54,10 @@ cdef struct State:
     bint vanished                       # other threads: this is a forked child
     uint32_t resizes                    # under way
     uint32_t most_procs                 # Ps that may hold items, by the world's own count
-    uint64_t peak_live
 
 
 cdef class Grounds(Controller):
     cdef readonly Sched sched
-    cdef readonly RecordPool pool_object
     cdef Pool* pool
     cdef Registry* registry
     cdef RecordPool records
@@ -67,7 +65,8 @@ cdef class Grounds(Controller):
     cdef Pool* second
     cdef Pool saved_second
     cdef Allocator allocator
-    cdef char* arena
+    cdef char* arena                    # on a cache line
+    cdef size_t arena_offset            # in what the C library gave
     cdef uint8_t* owner
     cdef char* saved_arena
     cdef uint8_t* saved_owner

@@ -28,7 +28,8 @@ cdef class Grounds(Controller):
         self.saved_owner = <uint8_t*>calloc(UNITS, 1)
         if not (self.arena and self.saved_arena and self.owner and self.saved_owner):
             raise MemoryError("no memory for a world")
-        self.arena += 64 - <size_t>self.arena % 64
+        self.arena_offset = 64 - <size_t>self.arena % 64
+        self.arena += self.arena_offset
         self.allocator = Allocator(alloc=make_record, release=drop_record, alloc_meta=make_memory,
                                    release_meta=drop_memory, arg=<void*>self)
         for fiber in range(FIBERS):
@@ -45,7 +46,6 @@ cdef class Grounds(Controller):
         self.pool = NULL
         self.records = RecordPool(sizes, cap=cap, limit=limit, sched=self.sched, debug=False,
                                   allocator=PyCapsule_New(&self.allocator, "deferpool.Allocator", NULL))
-        self.pool_object = self.records
         self.pool = &self.records.pool
         self.set_terms(caps, weights)
         self.others = RecordPool((16,), cap=2, limit=2, sched=self.sched, debug=False,
@@ -122,10 +122,11 @@ cdef class Grounds(Controller):
         if self.saved_state.used:
             self.restore()              # no lock is left as a schedule left it: the pools end after this
             link(self.registry, &self.second.member)
+        self.records = self.others = None       # while what they write to is there
         free(self.saved_arena)
         free(self.saved_owner)
         free(self.owner)
-        # the arena stays: the pools, which end after this, still write to it
+        free(self.arena - self.arena_offset)
 
     # -- the arena: memory that nobody else has had in this schedule ---------------------------------------------
 
@@ -143,11 +144,9 @@ cdef class Grounds(Controller):
                 t.refuse_in -= 1
                 if t.refuse_in == 0:
                     t.refused = True
-                    self.state.refused += 1
                     return NULL
             if t.refuse_all:
                 t.refused = True
-                self.state.refused += 1
                 return NULL
         if self.state.used + size + 16 > ARENA:
             return NULL

@@ -17,6 +17,7 @@ from deferpool._sections cimport MAX_PROCS, Cache, Front, SchedState, count_of, 
 
 cdef extern from "sections.h":
     """
+    #include "thread.h"
     #define DP_MOST 64 /* items of one call */
     enum { DP_POP, DP_PUSH, DP_POPN, DP_PUSHN, DP_STOP, DP_MOVE };
     /* A primitive, or what else can happen to a thread in a section: its P is stopped, it is moved to P 1. */
@@ -35,7 +36,6 @@ cdef extern from "sections.h":
     #else
     #define DP_ONE_COPY __attribute__((noinline, noclone))
     #endif
-    #include "thread.h"
     static DP_OF_THREAD uint32_t dp_p;
     static intptr_t dp_p_place(void)
     {

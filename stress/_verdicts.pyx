@@ -12,9 +12,9 @@ from deferpool._sections cimport FREE, RETIRED, count_of, slots_of
 from deferpool.records cimport CACHED, Header
 from stress._fibers cimport FIBERS
 from stress._grounds cimport (
-    BATCH, BOUND_LEFT, CLEARED_LOCAL, CLEARPOOLS, DESTROYED, GONE, HELD_COUNT, LEFT_LOCKED, LEFT_OPEN, LIMIT, LOCAL_BOUND, LOST, MARK,
+    BATCH, BOUND_LEFT, CLEARED_LOCAL, CLEARPOOLS, COUNTED, DESTROYED, HELD_COUNT, LEFT_LOCKED, LEFT_OPEN, LIMIT, LOCAL_BOUND, LOST, MARK,
     META_LEFT, MIXED_UP, NOBODY, NOT_REFUSED, OWNED, PINNED, PINNED_POOL, POOLED, PS, RESERVED, RESIZE_LEFT, SPARES, STATS,
-    STRANGER, TAKEN_TWICE, TOTAL_BOUND, TOTAL_BOUND_BOOKS, TOUCHED, UNEQUIPPED, UNITS, Thread,
+    STRANGER, TAKEN_TWICE, TOTAL_BOUND, TOTAL_BOUND_BOOKS, TOUCHED, TWICE, UNEQUIPPED, UNITS, Thread,
 )
 
 # In the order of Fault, after the controller's own.
@@ -55,7 +55,10 @@ FAULTS = (
     "conservation: room for {a} items is handed out below the limit, {b} items are there, and room for {c} more",
 )
 
-OWNERS = ("it is none of the pool's", "it is with the pool", "it is destroyed already")
+OWNERS = ("it is none of the pool's", "it is with the pool", "it is cached twice", "it is destroyed already")
+
+if len(FAULTS) != RESERVED + 1:
+    raise AssertionError(f"{len(FAULTS)} sentences for {RESERVED + 1} faults")
 
 
 cdef class Verdicts(Grounds):
@@ -208,10 +211,13 @@ cdef class Verdicts(Grounds):
         cdef size_t unit = self.unit_of(item)
         cdef const uint64_t* words = <const uint64_t*>item
         cdef size_t word
+        if unit < <size_t>UNITS and self.owner[unit] == COUNTED:
+            self.broken(TWICE, <size_t>item, 0, 0)
+            return
         if unit >= <size_t>UNITS or self.owner[unit] != POOLED:
             self.broken(STRANGER, <size_t>item, self.owner[unit] if unit < <size_t>UNITS else <int>NOBODY, 0)
             return
-        self.owner[unit] = GONE         # for the rest of this count
+        self.owner[unit] = COUNTED
         if (<Header*>item).mark != self.records.layout.token + CACHED:
             self.broken(MARK, <size_t>item, (<Header*>item).mark - self.records.layout.token, 0)
         if (<Header*>item).shape != self.records.layout.shape[cls]:

@@ -106,8 +106,6 @@ cdef class World(Verdicts):
         cdef uint64_t* record
         cdef Header* header
         cdef size_t unit, word
-        cdef uint32_t i
-        cdef uint64_t live = 0
         t.cls = cls
         t.seen_empty = 0
         t.takes += 1
@@ -131,10 +129,6 @@ cdef class World(Verdicts):
             record[word] = <uint64_t>STAMP + me
         t.held[t.n] = record
         t.n += 1
-        for i in range(self.fibers):
-            live += self.state.thread[i].n
-        if live > self.state.peak_live:
-            self.state.peak_live = live
 
     cdef void give(self, uint32_t me, uint32_t which) noexcept nogil:
         cdef Thread* t = &self.state.thread[me]

@@ -146,8 +146,9 @@ def _words(given: argparse.Namespace, repeated: Sequence[argparse.Action]) -> It
 def _rerun_line(arguments: Iterator[str]) -> str:
     """With all that makes a difference: where the modules are, what the environment says, and the seed."""
     here, home = Path.cwd(), Path(__file__).resolve().parent.parent
+    standing_there = here == home and (home / "setup.py").exists()  # who runs a variant has not gone to its folder
     python = Path(sys.executable)
-    if python.is_relative_to(here):
+    if standing_there and python.is_relative_to(here):
         python = python.relative_to(here)
     setting = [f"{name}={shlex.quote(os.environ[name])}" for name in ENVIRONMENT if name in os.environ]
     words = []
@@ -159,5 +160,4 @@ def _rerun_line(arguments: Iterator[str]) -> str:
     if "gil" in sys._xoptions:
         words += ["-X", f"gil={sys._xoptions['gil']}"]
     line = " ".join([*setting, shlex.join([*words, "-m", "stress", *arguments])])
-    standing_there = here == home and (home / "setup.py").exists()  # who runs a variant has not gone to its folder
     return line if standing_there else f"cd {shlex.quote(str(home))} && {line}"

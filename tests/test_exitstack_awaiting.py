@@ -5,6 +5,7 @@ import gc
 import re
 import sys
 import types
+import warnings
 import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from typing import Any
@@ -224,6 +225,22 @@ def test_long_chains_end_on_a_small_stack(link: str) -> None:
         print(len(ended))
     """
     assert output_of(code) == ("100000" if "Heir" in link else "0")
+
+
+def test_ended_by_hand() -> None:
+    """A class with a finalizer has __del__, and anybody may call it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for _ in range(3):  # a coroutine is used again
+            stack, entered = AsyncStack(), Manager()
+            gone = weakref.ref(stack)
+            coroutine = stack.enter_async_context(entered)
+            before = sys.getrefcount(entered)
+            coroutine.__del__()
+            del coroutine, stack
+            gc.collect()
+            assert gone() is None
+            assert sys.getrefcount(entered) < before
 
 
 def test_what_was_awaited_is_collected() -> None:

@@ -178,6 +178,39 @@ def test_what_another_thread_had_in_hand_is_live_in_the_child(mode: Mode) -> Non
     assert pool.stats()["live"] == 0
 
 
+def test_what_another_thread_was_dropping_is_not_taken_back_in_the_child(mode: Mode) -> None:
+    """In the middle of a spill past the limit some count as taken, and are dropped already."""
+    dropped, held, end = list[object](), threading.Event(), threading.Event()
+
+    def hold(item: object) -> None:
+        dropped.append(item)
+        if len(dropped) == 3:
+            held.set()
+            assert end.wait(PATIENCE)
+
+    pool = deferpool.Pool(object, on_drop=hold, cap=8, limit=0, sched=mode.sched(1))
+    items = [pool.acquire() for _ in range(12)]
+
+    def release() -> None:
+        for item in items:
+            pool.release(item)
+
+    def check() -> None:
+        assert_conserved(pool)
+        assert pool.stats()["gets"] >= 12
+
+    def fork_and_let_go() -> None:
+        assert held.wait(PATIENCE)
+        try:
+            if not end.is_set():
+                in_child(check)
+        finally:
+            end.set()
+
+    run_threads(release, watch=fork_and_let_go)
+    assert_conserved(pool)
+
+
 def test_several_scheds(mode: Mode) -> None:
     """All of them are taken and given back, whatever their mode."""
     scheds = [deferpool.Sched(1, portable=True), mode.sched(2), deferpool.Sched(), mode.sched(5)]

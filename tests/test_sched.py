@@ -96,7 +96,8 @@ def test_functions_of_the_runtime() -> None:
 def test_get_include() -> None:
     folder = Path(deferpool.get_include())
     assert folder.is_absolute()
-    assert "DEFERPOOL_PLATFORM_H" in (folder / "platform.h").read_text()
+    for header in ("platform", "sections", "thread", "interpreter"):
+        assert f"DEFERPOOL_{header.upper()}_H" in (folder / f"{header}.h").read_text()
     assert (folder / "records.pxd").is_file()
 
 

@@ -1,6 +1,7 @@
 """deferpool.testing.hammer and what it is made of: the crew, the changes of place, and how a run ends."""
 from __future__ import annotations
 
+import functools
 import gc
 import os
 import signal
@@ -138,6 +139,7 @@ def generator() -> Iterator[int]:
         ({"fn": None}, TypeError, "fn must be a function"),
         ({"fn": coroutine}, TypeError, "only makes a coroutine or generator"),
         ({"fn": Awaited()}, TypeError, "only makes a coroutine or generator"),
+        ({"fn": functools.partial(Awaited())}, TypeError, "only makes a coroutine or generator"),
         ({"fn": generator}, TypeError, "only makes a coroutine or generator"),
         ({"fn": lambda one, two: None}, TypeError, r"takes \(one, two\)"),
         ({"fn": lambda *, named: None}, TypeError, "named"),

@@ -64,7 +64,7 @@ static void coroutine_finalize(PyObject *self)
         dp_raise(before);
 }
 
-/* One that was not awaited to its end, or that the collector has cleared. */
+/* One that was not awaited to its end, or of which the collector has known. */
 static void coroutine_end(PyObject *self)
 {
     Coroutine *coroutine = (Coroutine *)self;
@@ -81,11 +81,11 @@ static void coroutine_dealloc(Coroutine *coroutine)
     PyObject_GC_UnTrack(self); /* before anybody is told: the collector may run meanwhile */
     if (coroutine->weakrefs != NULL)
         PyObject_ClearWeakRefs(self);
-    if (!DP_USUALLY(coroutine->state == FINISHED && !PyObject_GC_IsFinalized(self))) {
+    if (!DP_USUALLY(coroutine->stack == NULL && !PyObject_GC_IsFinalized(self))) {
         dp_end_in_turn(&endings, self, &coroutine->weakrefs, coroutine_end);
         return;
     }
-    keep_stop(coroutine); /* it holds nothing else any more */
+    keep_told(coroutine); /* it holds nothing else any more */
     if (!keep(&used_coroutines, coroutine)) {
         Py_CLEAR(coroutine->stop);
         PyObject_GC_Del(coroutine);

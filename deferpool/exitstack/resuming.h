@@ -2,7 +2,7 @@
 #ifndef DEFERPOOL_EXITSTACK_RESUMING_H
 #define DEFERPOOL_EXITSTACK_RESUMING_H
 
-#include "stop.h"
+#include "result.h"
 
 /* 0 when it can go on now. */
 static inline int refused(Coroutine *coroutine)
@@ -57,7 +57,7 @@ static PyObject *coroutine_iternext(PyObject *self)
         if (result == Py_None)
             Py_DECREF(result);
         else
-            stop_awaiting((Coroutine *)self, result);
+            tell_result((Coroutine *)self, result);
         return NULL;
     default:
         return NULL;

@@ -1,6 +1,7 @@
 """hammer: one function, called from many threads at once until time is up, something fails, or nothing moves."""
 from __future__ import annotations
 
+import functools
 import inspect
 import random
 import sys
@@ -319,6 +320,8 @@ def _add_note(error: BaseException, note: str) -> None:
 def refuse_deferred(fn: Any) -> None:
     """Raises TypeError for what, called, only makes a coroutine or generator: nothing of it would run."""
     kinds = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
+    while isinstance(fn, functools.partial):
+        fn = fn.func
     if any(kind(called) for kind in kinds for called in (fn, type(fn).__call__)):
         raise TypeError(f"hammer needs a plain function: a call of {fn!r} only makes a coroutine or generator")
 

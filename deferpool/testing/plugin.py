@@ -138,7 +138,11 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 def _as_argument(item: pytest.Item) -> str:
     """Its node ID, as it is told where pytest was started: the ID itself begins at the root directory."""
     file, _, rest = item.nodeid.partition("::")
-    return f"{os.path.relpath(item.config.rootpath / file, item.config.invocation_params.dir)}::{rest}"
+    path = item.config.rootpath / file
+    try:
+        return f"{os.path.relpath(path, item.config.invocation_params.dir)}::{rest}"
+    except ValueError:  # on another drive
+        return f"{path}::{rest}"
 
 
 def _hammers(item: pytest.Item) -> bool:

@@ -1,6 +1,6 @@
-/* stop.h: how a coroutine's result is told to `await`, without a new StopIteration each time. */
-#ifndef DEFERPOOL_EXITSTACK_STOP_H
-#define DEFERPOOL_EXITSTACK_STOP_H
+/* result.h: how a coroutine's result is told to `await`, without a new StopIteration each time. */
+#ifndef DEFERPOOL_EXITSTACK_RESULT_H
+#define DEFERPOOL_EXITSTACK_RESULT_H
 
 #include "awaiting.h"
 
@@ -22,7 +22,7 @@ static inline int is_reusable(PyObject *stop)
 }
 
 /* Its value, which is stolen. */
-static inline void set_stop(PyObject *stop, PyObject *value)
+static inline void set_told(PyObject *stop, PyObject *value)
 {
     PyStopIterationObject *fields = (PyStopIterationObject *)stop;
     PyObject *before = fields->value, *arg = PyTuple_GET_ITEM(fields->args, 0);
@@ -37,7 +37,7 @@ static inline void set_stop(PyObject *stop, PyObject *value)
 
 /* Raises StopIteration(value) for `await`, which from 3.12 on understands nothing else; steals the value. A new one
  * each time would cost as much as all the rest. */
-static inline void stop_awaiting(Coroutine *coroutine, PyObject *value)
+static inline void tell_result(Coroutine *coroutine, PyObject *value)
 {
     if (coroutine->stop == NULL || !is_reusable(coroutine->stop)) {
         PyObject *stop = PyObject_CallOneArg(PyExc_StopIteration, Py_None);
@@ -48,30 +48,30 @@ static inline void stop_awaiting(Coroutine *coroutine, PyObject *value)
         Py_XDECREF(coroutine->stop);
         coroutine->stop = stop;
     }
-    set_stop(coroutine->stop, value);
+    set_told(coroutine->stop, value);
     Py_INCREF(coroutine->stop);
     PyErr_SetRaisedException(coroutine->stop);
 }
 
 /* Before the coroutine is kept for later: so is its StopIteration, without the value. */
-static inline void keep_stop(Coroutine *coroutine)
+static inline void keep_told(Coroutine *coroutine)
 {
     if (coroutine->stop == NULL)
         return;
     if (is_reusable(coroutine->stop)) {
         Py_INCREF(Py_None);
-        set_stop(coroutine->stop, Py_None);
+        set_told(coroutine->stop, Py_None);
     }
     else
         Py_CLEAR(coroutine->stop);
 }
 #else
-static inline void stop_awaiting(Coroutine *Py_UNUSED(coroutine), PyObject *value)
+static inline void tell_result(Coroutine *Py_UNUSED(coroutine), PyObject *value)
 {
     dp_stop_with(value);
 }
 
-static inline void keep_stop(Coroutine *Py_UNUSED(coroutine))
+static inline void keep_told(Coroutine *Py_UNUSED(coroutine))
 {
 }
 #endif
