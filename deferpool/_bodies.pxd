@@ -20,6 +20,7 @@ cdef class Body:
     cdef bint awaits                    # whether what deferred calls give is awaited
     cdef bint steps                     # whether the function's own is an asynchronous generator, driven step by step
     cdef bint begun, running
+    cdef bint dropped                   # and ends therefore, without its driver
     cdef object sent, thrown            # to an asynchronous generator, with its next step
     cdef bint hides                     # the collector sees the function's own as a part of this
     cdef object hook                    # of an asynchronous generator's event loop, which wants to close what is dropped

@@ -347,6 +347,7 @@ cdef const char* kind_of(Body body) noexcept:
 cdef void end_dropped(Body body) noexcept:
     """Its driver has ended without it: an exception came where Python code cannot be without any."""
     cdef PyObject* result = NULL
+    body.dropped = True
     if end_now(body, &result) == RETURNED:
         DECREF(result)
     elif matches(GeneratorExit_):

@@ -215,6 +215,9 @@ cdef PyObject* close_body(PyObject* self, PyObject* nothing) noexcept:
     cdef PyObject* context
     cdef Body body = <Body>self
     cdef PyObject* result = NULL
+    if body.running and body.dropped:   # what it has let go of had its driver, which ends too
+        INCREF(NONE)
+        return NONE
     if not may_go_on(body):
         return NULL
     if body.driven is not None:

@@ -426,3 +426,17 @@ FORK = """if True:
 @pytest.mark.skipif(not hasattr(__import__("os"), "fork"), reason="no fork here")
 def test_forks_while_threads_work(portable: str | None) -> None:
     assert output_of(FORK, **({"DEFERPOOL_PORTABLE": portable} if portable else {})) == "25 0"
+
+
+def test_what_found_no_room_takes_none_with_it() -> None:
+    """A large buffer is dropped past the limit: the room that is too little for it is for small ones again."""
+    large = 64 * MIB
+    pool = deferpool.BufferPool((4 * KIB, large), limit_bytes=large + 8 * KIB, sched=deferpool.Sched(2, portable=True))
+    assert pool.caps[1] == 0
+    for _ in range(3):
+        held = [pool.get(large), pool.get(large)]
+        for buffer in held:
+            buffer.release()
+    fill(pool, 200, 4 * KIB)
+    assert pool.stats()["central_bytes"] == large + 8 * KIB
+    assert_conserved(pool)

@@ -1,4 +1,5 @@
 """clear: clearpools() empties the central pools and leaves the local caches; a pool's own clear() reaches both."""
+import pytest
 from helpers import CountingAllocator, Mode, assert_conserved, burst, fill, local, run_threads
 
 import deferpool
@@ -65,3 +66,14 @@ def test_clearing_while_threads_run(mode: Mode) -> None:
     assert_conserved(pool)
     pool.clear()
     assert allocator.items.out == 0
+
+
+@pytest.mark.parametrize("cap", [510, 514, 1000, 32_766])
+def test_caches_of_many_hands_are_emptied_to_the_last(mode: Mode, cap: int) -> None:
+    """What is taken from a stopped P at a time is limited."""
+    pool = deferpool.RecordPool([16], cap=cap, limit=None, sched=mode.sched(1))
+    fill(pool, cap)
+    assert pool.stats()["cached"] == cap
+    pool.clear()
+    assert pool.stats()["cached"] == 0
+    assert_conserved(pool)

@@ -5,6 +5,7 @@ import asyncio
 import gc
 import sys
 import types
+import weakref
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -341,3 +342,27 @@ def test_one_that_its_own_end_has_kept_has_ended() -> None:
         gc.collect()
     with pytest.raises(StopAsyncIteration):
         kept[0].__anext__().send(None)
+
+
+class Thing:
+    coroutine: object
+
+
+def test_a_result_that_refers_to_its_own_coroutine_is_collected() -> None:
+    """It has returned, and waits in a deferred call."""
+    async def later() -> None:
+        await Once(1)
+
+    @deferring
+    async def function(thing: Thing) -> Thing:
+        defer(later)
+        return thing
+
+    thing = Thing()
+    thing.coroutine = coroutine = function(thing)
+    coroutine.send(None)
+    gone = weakref.ref(thing)
+    del thing, coroutine
+    gc.collect()
+    gc.collect()
+    assert gone() is None

@@ -282,3 +282,26 @@ def test_a_generator_exit_that_is_thrown_has_what_was_in_flight_as_its_context(h
     with pytest.raises(GeneratorExit) as raised:
         throw(made)
     assert repr(raised.value.__context__) == "ValueError('in flight')"
+
+
+def test_the_exit_of_a_close_knows_what_is_being_handled() -> None:
+    seen: list[object] = []
+
+    @deferring
+    def generator() -> Generator[int, None, None]:
+        @defer
+        def _() -> None:
+            error = sys.exc_info()[1]
+            assert isinstance(error, GeneratorExit)
+            seen.append(error.__context__)
+
+        yield 1
+
+    made = generator()
+    next(made)
+    handled = KeyError()
+    try:
+        raise handled
+    except KeyError:
+        made.close()
+    assert seen == [handled]

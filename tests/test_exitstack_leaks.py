@@ -2,7 +2,8 @@
 import gc
 import sys
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from typing import Any
 
 import pytest
 from exitstack_helpers import (
@@ -18,7 +19,7 @@ from exitstack_helpers import (
     sync_cycles,
 )
 from exitstack_programs import Once
-from helpers import all_references
+from helpers import all_references, output_of
 
 FREE_THREADED = not getattr(sys, "_is_gil_enabled", lambda: True)()
 
@@ -168,3 +169,112 @@ def test_arguments_are_given_up() -> None:
         del stack, forgotten
         after = [sys.getrefcount(each) for each in everything]
         assert all(now < then + 10 for now, then in zip(after, before, strict=True))
+
+
+def test_what_a_subclass_has_pushed_itself_goes_at_pop_all() -> None:
+    """pop_all makes a stack as the class does, and then gives it the entries."""
+    pushed: list[weakref.ref[Manager]] = []
+
+    class Pushes(Stack):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            manager = Manager()
+            pushed.append(weakref.ref(manager))
+            self.callback(id, manager)
+
+    for _ in range(3):
+        stack = Pushes()
+        other = stack.pop_all()
+        other.close()
+        stack.close()
+        del stack, other
+    gc.collect()
+    assert [each() for each in pushed] == [None] * 6
+
+
+def test_methods_of_classes_that_lack_the_other_one() -> None:
+    class NoExit:
+        def __enter__(self) -> None: ...
+
+    class NoAsyncExit:
+        async def __aenter__(self) -> None: ...
+
+    enter, aenter = NoExit.__enter__, NoAsyncExit.__aenter__
+    before = sys.getrefcount(enter), sys.getrefcount(aenter)
+    for _ in range(50):
+        with pytest.raises((TypeError, AttributeError)):
+            Stack().enter_context(NoExit())
+        with pytest.raises((TypeError, AttributeError)):
+            run(AsyncStack().enter_async_context(NoAsyncExit()))
+    gc.collect()
+    after = sys.getrefcount(enter), sys.getrefcount(aenter)
+    assert max(now - was for now, was in zip(after, before, strict=True)) < 10
+
+
+def test_a_class_of_which_it_has_an_instance_is_collected() -> None:
+    code = """if True:
+        import deferpool, gc, weakref
+
+        def made():
+            class Own(deferpool.ExitStack):
+                pass
+
+            Own.instance = Own()
+            return weakref.ref(Own)
+
+        gone = made()
+        gc.collect()
+        gc.collect()
+        print(gone())
+    """
+    assert output_of(code) == "None"
+
+
+def test_what_is_yielded_in_spite_of_a_close_is_let_go() -> None:
+    yielded: list[weakref.ref[Manager]] = []
+
+    class Gives:
+        def __await__(self) -> Generator[Any, Any, None]:
+            manager = Manager()
+            yielded.append(weakref.ref(manager))
+            yield manager
+
+    async def gives() -> None:
+        await Gives()
+
+    stack = AsyncStack()
+    stack.push_async_callback(gives)
+    stack.push_async_callback(gives)
+    coroutine = stack.__aexit__(None, None, None)
+    coroutine.send(None)
+    with pytest.raises(RuntimeError, match="ignored GeneratorExit"):
+        coroutine.close()  # the second one begins, and waits
+    coroutine.close()
+    assert len(yielded) == 2
+    del coroutine, stack
+    gc.collect()
+    assert [each() for each in yielded] == [None] * len(yielded)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks Linux how much memory is in use")
+def test_stacks_that_were_large_keep_no_memory() -> None:
+    code = """if True:
+        import deferpool
+
+        def resident():
+            with open("/proc/self/statm") as file:
+                return int(file.read().split()[1]) * 4
+
+        def use():
+            stacks = [deferpool.ExitStack() for _ in range(16)]
+            for stack in stacks:
+                for _ in range(50_000):
+                    stack.callback(id, 0)
+            for stack in stacks:
+                stack.pop_all()
+
+        before = resident()
+        use()
+        print((resident() - before) // 1024)
+    """
+    assert int(output_of(code)) < 12  # MiB, of 30 and more that they had

@@ -468,3 +468,22 @@ def test_a_lease_in_use_cannot_be_entered_again(mode: Mode) -> None:
 
     run(body())
     assert_at_rest(pool)
+
+
+def test_a_timer_goes_with_its_wait(mode: Mode) -> None:
+    pool = small(mode, max_live=1)
+
+    async def body() -> None:
+        loop = asyncio.get_running_loop()
+        before = len(loop._scheduled)  # type: ignore[attr-defined]
+        for _ in range(20):
+            thing = await pool.acquire_async()
+            task = asyncio.ensure_future(pool.acquire_async(timeout=3600))
+            await asyncio.sleep(0)
+            assert pool.stats()["waiting"] == 1
+            pool.release(thing)
+            pool.release(await task)
+        timers = [each for each in loop._scheduled if not each.cancelled()]  # type: ignore[attr-defined]
+        assert len(timers) <= before
+
+    run(body())

@@ -1,6 +1,7 @@
 """with pool.lease(): whatever its block does, the object goes back, or is dropped."""
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 import pytest
@@ -134,3 +135,16 @@ def test_its_class_is_there_for_annotations() -> None:
     assert isinstance(Pool(Thing).lease(), Lease)
     with pytest.raises(TypeError):
         Lease()
+
+
+def test_a_lease_that_nobody_leaves_after_its_object_was_discarded() -> None:
+    dropped: list[object] = []
+    pool = Pool(Thing, on_drop=dropped.append)
+    lease = pool.lease()
+    thing = lease.__enter__()
+    lease.discard()
+    assert dropped == [thing]
+    del lease
+    gc.collect()
+    assert dropped == [thing]
+    assert_at_rest(pool)

@@ -496,3 +496,31 @@ def test_finalizers_that_release_while_others_wait(mode: Mode) -> None:
     gc.collect()
     assert_at_rest(pool)
     assert pool.stats()["created"] <= 3 + pool.stats()["destroyed"]
+
+
+def test_a_check_that_raises_leaves_its_permit_to_others() -> None:
+    fails = [True]
+
+    def check(_thing: Thing) -> bool:
+        if fails:
+            raise ValueError("no")
+        return True
+
+    pool = Pool(Thing, check=check, max_live=1)
+    pool.release(pool.acquire())
+    for _ in range(3):
+        with pytest.raises(ValueError, match="no"):
+            pool.acquire(timeout=PATIENCE)
+        pool.release(pool.acquire(timeout=PATIENCE))  # a new one
+    fails.clear()
+    pool.release(pool.acquire(timeout=PATIENCE))
+    assert_at_rest(pool)
+
+
+def test_to_drain_without_patience_is_refused_at_once() -> None:
+    pool = Pool(Thing)
+    thing = pool.acquire()
+    with pytest.raises(TimeoutError):
+        pool.drain(timeout=0)
+    pool.release(thing)
+    pool.drain(timeout=0)

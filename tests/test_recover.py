@@ -2,8 +2,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 import threading
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -398,3 +400,55 @@ def test_goexit_in_an_executor_ends_the_piece_of_work() -> None:
         assert executor.submit(int, "5").result() == 5
 
 
+def test_what_is_replaced_beneath_is_gone() -> None:
+    """The one that no recover stops is the last that was raised of its kind."""
+    def raises(error: BaseException) -> None:
+        raise error
+
+    @deferring
+    def function() -> None:
+        defer(lambda: recover())
+        defer(raises, ValueError(2))
+        defer(raises, SystemExit(3))
+        defer(raises, ValueError(1))
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit, match="3"):
+        function()
+
+
+class Thing:
+    pass
+
+
+def test_a_result_that_an_exception_has_replaced_is_let_go() -> None:
+    made: list[weakref.ref[Thing]] = []
+
+    @deferring
+    def function() -> Thing:
+        defer(lambda: recover())
+        defer(lambda: 1 / 0)
+        thing = Thing()
+        made.append(weakref.ref(thing))
+        return thing
+
+    for _ in range(20):
+        assert function() is None
+    gc.collect()
+    assert [each() for each in made] == [None] * 20
+
+
+def test_what_is_handled_around_a_recover_is_not_kept() -> None:
+    @deferring
+    def function() -> None:
+        defer(lambda: recover())
+        raise KeyError
+
+    handled = ValueError()
+    before = sys.getrefcount(handled)
+    try:
+        raise handled
+    except ValueError:
+        for _ in range(50):
+            function()
+    assert sys.getrefcount(handled) <= before + 5

@@ -147,3 +147,14 @@ def test_bad_numbers_change_nothing(mode: Mode, n: int) -> None:
     with pytest.raises(ValueError, match=rf"procs must be from 1 to 1024, not {n}"):
         sched.procresize(n)
     assert sched.procs == before
+
+
+def test_large_caches_of_removed_ps_are_emptied_to_the_last() -> None:
+    sched = deferpool.Sched(4, portable=True, clear_on_gc=False)
+    pool = deferpool.RecordPool([16], cap=1000, limit=None, sched=sched)
+    for _ in range(4):
+        in_thread(lambda: fill(pool, 999))
+    assert pool.stats()["per_p"] == [[999]] * 4
+    sched.procresize(1)
+    assert pool.stats()["central"] == 3 * 999
+    assert_conserved(pool)

@@ -400,3 +400,20 @@ def test_scheds_come_and_go_in_threads(mode: Mode) -> None:
             assert re.fullmatch(r"<deferpool.Sched: 1 Ps, \w+>", repr(sched))
 
     run_threads(work, work, work, work, lambda: [gc.collect() for _ in range(10)])
+
+
+@pytest.mark.skipif(CPUS < 2, reason="on one CPU there is nothing to choose")
+def test_a_thread_that_is_pinned_may_be_the_first_to_import() -> None:
+    code = """if True:
+        import os, threading
+
+        def first():
+            os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+            import deferpool
+            print(deferpool.stats()["cpus"])
+
+        thread = threading.Thread(target=first)
+        thread.start()
+        thread.join()
+    """
+    assert output_of(code) == str(CPUS)
