@@ -42,7 +42,7 @@ class Watch:
         """It goes out."""
         seen = self._known.get(id(obj))
         if new or seen is None:
-            if seen is not None:
+            if seen is not None and seen.out:
                 self.lost(seen)
             self._known[id(obj)] = _Seen(True, _place(), self._weak(obj))
         else:

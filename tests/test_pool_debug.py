@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from helpers import output_of, run_threads
+from helpers import in_thread, output_of, run_threads
 from pool_helpers import Thing, assert_at_rest
 
+import deferpool
 from deferpool import Pool
 from deferpool._watch import Watch
 
@@ -152,6 +153,7 @@ def test_an_interrupt_at_any_step_loses_nothing(step: str, monkeypatch: pytest.M
 
 def test_an_interrupt_while_it_is_dropped_comes_later() -> None:
     code = """
+import deferpool
 from deferpool import Pool
 from deferpool._watch import Watch
 def dropped(self, obj):
@@ -184,6 +186,7 @@ def test_slots_too() -> None:
 def test_a_class_is_not_kept_by_what_its_objects_were_meanwhile() -> None:
     code = """
 import gc, weakref
+import deferpool
 from deferpool import Pool
 def use():
     class Passing: ...
@@ -333,3 +336,19 @@ def test_environment() -> None:
     code = "import deferpool; print(deferpool.Pool(list).debug, deferpool.Pool(list, debug=False).debug)"
     assert output_of(code, DEFERPOOL_DEBUG="1") == "True False"
     assert output_of(code) == "False False"
+
+
+def test_an_object_that_is_cached_elsewhere_was_not_lost() -> None:
+    """`new` hands out what it has handed out before, and a thread on another P does not see that it is cached."""
+    things: list[Thing] = []
+
+    def new() -> Thing:
+        things[:] = things or [Thing()]
+        return things[0]
+
+    pool = Pool(new, debug=True, sched=deferpool.Sched(2, portable=True, clear_on_gc=False))
+    pool.release(pool.acquire())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        in_thread(lambda: things.append(pool.acquire()))
+    assert pool.stats()["created"] == len(things) == 2
