@@ -653,7 +653,9 @@ def test_too_much_cached_is_seen_twice() -> None:
     found = re.search(r"total-bound: (\d+) items cached, (\d+) local and (\d+) central, the bound is 900", evidence)
     assert found is not None, evidence
     assert 900 < int(found[1]) == int(found[2]) + int(found[3]) <= 1_000
-    assert "total-bound: by the harness's books 1000 items cached, the bound is 900" in evidence
+    books = re.search(r"total-bound: by the harness's books (\d+) items cached, the bound is 900", evidence)
+    assert books is not None, evidence
+    assert 900 < int(books[1]) <= 1_000  # at the first look that saw too many
 
 
 def test_a_local_cache_past_its_cap_is_named() -> None:
