@@ -347,8 +347,9 @@ def test_an_object_that_is_cached_elsewhere_was_not_lost() -> None:
         return things[0]
 
     pool = Pool(new, debug=True, sched=deferpool.Sched(2, portable=True, clear_on_gc=False))
-    pool.release(pool.acquire())
+    in_thread(lambda: pool.release(pool.acquire()))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        in_thread(lambda: things.append(pool.acquire()))
+        in_thread(lambda: things.append(pool.acquire()))  # a new thread starts on the next P
     assert pool.stats()["created"] == len(things) == 2
+    pool.discard(things[-1])
