@@ -150,45 +150,49 @@ def test_child_has_everything(mode: Mode) -> None:
     assert_conserved(pool)
 
 
+class Holding:
+    """An `on_drop` that is held at the n-th object, until a child has been forked then."""
+
+    def __init__(self, at: int) -> None:
+        self.at = at
+        self.dropped = 0
+        self.held, self.end = threading.Event(), threading.Event()
+
+    def __call__(self, _item: object) -> None:
+        self.dropped += 1
+        if self.dropped == self.at:
+            self.held.set()
+            assert self.end.wait(PATIENCE)
+
+    def fork(self, check: Callable[[], object]) -> None:
+        """Once, however often it is called."""
+        assert self.held.wait(PATIENCE)
+        try:
+            if not self.end.is_set():
+                in_child(check)
+        finally:
+            self.end.set()
+
+
 def test_what_another_thread_had_in_hand_is_live_in_the_child(mode: Mode) -> None:
     """It is held where it drops an object, which its caller has given back already."""
-    dropping, end = threading.Event(), threading.Event()
-
-    def hold(_item: object) -> None:
-        dropping.set()
-        assert end.wait(PATIENCE)
-
-    pool = deferpool.Pool(object, on_drop=hold, sched=mode.sched(1))
+    drop = Holding(1)
+    pool = deferpool.Pool(object, on_drop=drop, sched=mode.sched(1))
     item = pool.acquire()
 
     def check() -> None:
         assert_conserved(pool)
         assert pool.stats()["live"] == 1
 
-    def fork_and_let_go() -> None:
-        assert dropping.wait(PATIENCE)
-        try:
-            if not end.is_set():
-                in_child(check)
-        finally:
-            end.set()
-
-    run_threads(partial(pool.discard, item), watch=fork_and_let_go)
+    run_threads(partial(pool.discard, item), watch=partial(drop.fork, check))
     assert_conserved(pool)
     assert pool.stats()["live"] == 0
 
 
 def test_what_another_thread_was_dropping_is_not_taken_back_in_the_child(mode: Mode) -> None:
     """In the middle of a spill past the limit some count as taken, and are dropped already."""
-    dropped, held, end = list[object](), threading.Event(), threading.Event()
-
-    def hold(item: object) -> None:
-        dropped.append(item)
-        if len(dropped) == 3:
-            held.set()
-            assert end.wait(PATIENCE)
-
-    pool = deferpool.Pool(object, on_drop=hold, cap=8, limit=0, sched=mode.sched(1))
+    drop = Holding(3)
+    pool = deferpool.Pool(object, on_drop=drop, cap=8, limit=0, sched=mode.sched(1))
     items = [pool.acquire() for _ in range(12)]
 
     def release() -> None:
@@ -199,15 +203,7 @@ def test_what_another_thread_was_dropping_is_not_taken_back_in_the_child(mode: M
         assert_conserved(pool)
         assert pool.stats()["gets"] >= 12
 
-    def fork_and_let_go() -> None:
-        assert held.wait(PATIENCE)
-        try:
-            if not end.is_set():
-                in_child(check)
-        finally:
-            end.set()
-
-    run_threads(release, watch=fork_and_let_go)
+    run_threads(release, watch=partial(drop.fork, check))
     assert_conserved(pool)
 
 
